@@ -1,0 +1,4 @@
+"""HTTP: routes, answers in JSON, CSV, Arrow and Parquet, the dashboard.
+
+Reads storage, hands posted readings to ingest's inlet; keeps no state of its own.
+"""

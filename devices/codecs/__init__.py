@@ -1,0 +1,1 @@
+"""Codecs: bytes as devices send them -> samples under the device's keys. Pure, one a file."""

@@ -1,0 +1,363 @@
+"""The one file that describes a base: sites, broker, devices and their series.
+
+`read_site_file` is pure: text in, `SiteFile` out, or a `DocumentError` that names every mistake at
+once.  Shape is checked first; only a file of the right shape is checked for what its parts say
+about each other (unknown quantities, units of another dimension, codes used twice).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import PurePath
+from typing import Annotated, Any, Literal
+from zoneinfo import available_timezones
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from devices.document import Document, Path, load, nearest, validate
+from devices.duration import parse_duration_s
+from devices.errors import DocumentError, Mistake
+from devices.quantity import QUANTITIES
+from devices.registry import Registry
+from devices.series import Device, Series, Transport
+from devices.site import Medium, Placement, Site, SiteKind
+from devices.units import Conversion, UnitError, conversion
+
+VERSION = 1
+PAYLOADS = ("json",)
+
+_CODE = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+
+
+def _code(value: str) -> str:
+    if not _CODE.fullmatch(value):
+        raise ValueError(
+            "lower-case letters, digits, - and _, at most 63, starting with a letter or digit"
+        )
+    return value
+
+
+def _duration(value: object) -> float:
+    if not isinstance(value, str):
+        raise ValueError("a duration with its unit, such as 10s, 5min, 1h, 30d or PT10S")
+    seconds = parse_duration_s(value)
+    if seconds <= 0:
+        raise ValueError("a duration longer than nothing")
+    return seconds
+
+
+def _text(value: object) -> object:
+    """Let a code that looks like a number (``12``) be written without quotes."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Code = Annotated[str, BeforeValidator(_text), AfterValidator(_code)]
+Channel = Annotated[str, BeforeValidator(_text), AfterValidator(_code)]
+Duration = Annotated[float, BeforeValidator(_duration)]
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Name(_Entry):
+    """A name in both languages of the screen."""
+
+    zh: str = ""
+    en: str = ""
+
+
+class SiteEntry(_Entry):
+    """One site with the sites inside it."""
+
+    code: Code
+    kind: Annotated[SiteKind, Field(strict=False)]
+    name: Name = Name()
+    timezone: str | None = None
+    latitude: float | None = Field(default=None, ge=-90, le=90)
+    longitude: float | None = Field(default=None, ge=-180, le=180)
+    altitude_m: float | None = Field(default=None, ge=-450, le=9000)
+    area_m2: float | None = Field(default=None, gt=0)
+    crop: str | None = None
+    sites: list[SiteEntry] = []
+
+
+class TlsEntry(_Entry):
+    """TLS of the broker; *cert_file* and *key_file* are our own certificate, both or neither."""
+
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+
+
+class BrokerEntry(_Entry):
+    """The MQTT broker that the devices publish to.
+
+    *topic* is the template of a device's topic; ``{site}`` and ``{device}`` each stand for one
+    level.  Secrets come from files, never from here.
+    """
+
+    host: str = Field(min_length=1)
+    port: int = Field(default=1883, ge=1, le=65535)
+    protocol: Literal["5", "3.1.1"] = "5"
+    client_id: str = Field(default="greenhouse-collector", min_length=1, max_length=128)
+    topic: str = "gh/{site}/{device}"
+    username: str | None = None
+    password_file: str | None = None
+    keepalive: Duration = 15.0
+    session_expiry: Duration = 7 * 86400.0
+    tls: TlsEntry | None = None
+
+
+class SeriesEntry(_Entry):
+    """One series of a device; *key* is the payload's name for it, *unit* what the device sends."""
+
+    quantity: str
+    channel: Channel | None = None
+    key: str | None = None
+    unit: str | None = None
+    interval: Duration | None = None
+    placement: Annotated[Placement, Field(strict=False)] | None = None
+    medium: Annotated[Medium, Field(strict=False)] | None = None
+    site: Code | None = None
+    name: Name = Name()
+
+
+class DeviceEntry(_Entry):
+    """One device; *placement* and *interval* hold for its series unless they say otherwise."""
+
+    code: Code
+    site: Code
+    transport: Annotated[Transport, Field(strict=False)] = Transport.MQTT
+    payload: str = "json"
+    name: Name = Name()
+    placement: Annotated[Placement, Field(strict=False)] = Placement.INSIDE
+    interval: Duration | None = None
+    max_age: Duration = 30 * 86400.0
+    max_ahead: Duration = 300.0
+    series: list[SeriesEntry] = Field(min_length=1)
+
+
+class SiteDocument(_Entry):
+    """The whole file, as it is written."""
+
+    version: int
+    sites: list[SiteEntry] = Field(min_length=1)
+    broker: BrokerEntry | None = None
+    retention: dict[str, Duration] = {}
+    devices: list[DeviceEntry] = []
+
+
+@dataclass(frozen=True, slots=True)
+class SiteFile:
+    """A checked site file: the registry it describes, the broker, and retention in seconds.
+
+    *retention_s* maps a quantity (or ``default``) to how long its raw readings are kept.
+    """
+
+    registry: Registry
+    broker: BrokerEntry | None
+    retention_s: dict[str, float]
+
+
+def read_site_file(text: str, file: str) -> SiteFile:
+    """Check *text* and return what it describes; *file* is only used to name places."""
+    document = load(text, file)
+    version = document.data.get("version") if isinstance(document.data, dict) else None
+    if isinstance(version, int) and version > VERSION:
+        raise DocumentError(
+            [
+                document.mistake(
+                    ("version",), version, f"{VERSION} (the file is newer than this program)"
+                )
+            ]
+        )
+    entry = validate(document, SiteDocument)
+    return _Resolver(document, entry).resolve()
+
+
+class _Resolver:
+    """Turns checked shape into the vocabulary, collecting what the shape cannot tell."""
+
+    def __init__(self, document: Document, entry: SiteDocument) -> None:
+        self._document = document
+        self._entry = entry
+        self._mistakes: list[Mistake] = []
+        self._sites: dict[str, Site] = {}
+        self._zones = available_timezones()
+
+    def resolve(self) -> SiteFile:
+        if self._entry.version != VERSION:
+            self._wrong(("version",), self._entry.version, str(VERSION))
+        for index, site in enumerate(self._entry.sites):
+            self._add_site(site, None, ("sites", index))
+        devices = [
+            self._device(device, ("devices", index))
+            for index, device in enumerate(self._entry.devices)
+        ]
+        self._check_devices(devices)
+        self._check_broker()
+        for quantity in self._entry.retention:
+            if quantity != "default":
+                self._check_quantity(quantity, ("retention", quantity))
+        if self._mistakes:
+            raise DocumentError(self._mistakes)
+        registry = Registry(tuple(self._sites.values()), tuple(devices))
+        return SiteFile(registry, self._entry.broker, dict(self._entry.retention))
+
+    def _wrong(self, path: Path, got: object, expected: str, hint: str = "") -> None:
+        self._mistakes.append(self._document.mistake(path, got, expected, hint))
+
+    def _add_site(self, entry: SiteEntry, parent: Site | None, path: Path) -> None:
+        if entry.code in self._sites:
+            self._wrong((*path, "code"), entry.code, "a code that no other site has")
+        if entry.timezone is not None and entry.timezone not in self._zones:
+            hint = nearest(entry.timezone, self._zones)
+            self._wrong((*path, "timezone"), entry.timezone, "an IANA time zone", hint)
+        kinds = list(SiteKind)
+        if parent is not None and kinds.index(entry.kind) <= kinds.index(parent.kind):
+            inside = ", ".join(kinds[kinds.index(parent.kind) + 1 :]) or "no further site"
+            self._wrong((*path, "kind"), entry.kind.value, f"inside a {parent.kind}: {inside}")
+        site = _inherit(entry, parent)
+        self._sites.setdefault(entry.code, site)
+        for index, child in enumerate(entry.sites):
+            self._add_site(child, site, (*path, "sites", index))
+
+    def _device(self, entry: DeviceEntry, path: Path) -> Device:
+        self._check_site(entry.site, (*path, "site"))
+        if entry.payload not in PAYLOADS:
+            hint = nearest(entry.payload, PAYLOADS)
+            self._wrong((*path, "payload"), entry.payload, "one of " + ", ".join(PAYLOADS), hint)
+        series = tuple(
+            found
+            for index, item in enumerate(entry.series)
+            if (found := self._series(entry, item, (*path, "series", index)))
+        )
+        for name in ("key", "code"):
+            for index, item in _repeated([getattr(one, name) for one in series]):
+                self._wrong(
+                    (*path, "series", index), item, f"a {name} that no other series of it has"
+                )
+        return Device(
+            code=entry.code,
+            site=entry.site,
+            transport=entry.transport,
+            payload=entry.payload,
+            name_zh=entry.name.zh,
+            name_en=entry.name.en,
+            max_age_s=entry.max_age,
+            max_ahead_s=entry.max_ahead,
+            series=series,
+        )
+
+    def _series(self, device: DeviceEntry, entry: SeriesEntry, path: Path) -> Series | None:
+        if entry.site is not None:
+            self._check_site(entry.site, (*path, "site"))
+        if not self._check_quantity(entry.quantity, (*path, "quantity")):
+            return None
+        quantity = QUANTITIES[entry.quantity]
+        line = Conversion()
+        if entry.unit is not None:
+            try:
+                line = conversion(entry.unit, quantity.unit)
+            except UnitError as error:
+                self._wrong((*path, "unit"), entry.unit, f"a unit like {quantity.unit}: {error}")
+        channel = entry.channel or ""
+        return Series(
+            device=device.code,
+            quantity=entry.quantity,
+            channel=channel,
+            key=entry.key or (f"{entry.quantity}.{channel}" if channel else entry.quantity),
+            site=entry.site or device.site,
+            placement=entry.placement or device.placement,
+            medium=entry.medium or quantity.medium,
+            unit=entry.unit or quantity.unit,
+            conversion=line,
+            interval_s=entry.interval or device.interval or quantity.interval_s,
+            name_zh=entry.name.zh,
+            name_en=entry.name.en,
+        )
+
+    def _check_site(self, code: str, path: Path) -> None:
+        if code not in self._sites:
+            self._wrong(path, code, "the code of a site above", nearest(code, self._sites))
+
+    def _check_quantity(self, name: str, path: Path) -> bool:
+        if name in QUANTITIES:
+            return True
+        expected = "a quantity of the vocabulary (greenhouse quantities lists them)"
+        self._wrong(path, name, expected, nearest(name, QUANTITIES))
+        return False
+
+    def _check_devices(self, devices: list[Device]) -> None:
+        for index, code in _repeated([device.code for device in devices]):
+            self._wrong(("devices", index, "code"), code, "a code that no other device has")
+        if self._entry.broker is None:
+            for index, device in enumerate(devices):
+                if device.transport is Transport.MQTT:
+                    self._wrong(
+                        ("devices", index, "transport"), "mqtt", "a broker section for MQTT devices"
+                    )
+                    break
+
+    def _check_broker(self) -> None:
+        broker = self._entry.broker
+        if broker is None:
+            return
+        levels = broker.topic.split("/")
+        if levels.count("{device}") != 1 or levels.count("{site}") > 1:
+            self._wrong(("broker", "topic"), broker.topic, "one level {device}, at most one {site}")
+        plain = [level for level in levels if level not in ("{site}", "{device}")]
+        if any(not level or set(level) & set("#+{}") for level in plain):
+            self._wrong(
+                ("broker", "topic"), broker.topic, "a template without wildcards or empty levels"
+            )
+        if broker.tls and (broker.tls.cert_file is None) != (broker.tls.key_file is None):
+            self._wrong(("broker", "tls"), "one of them", "cert_file and key_file together")
+        if broker.password_file and not broker.username:
+            self._wrong(("broker", "password_file"), broker.password_file, "a username beside it")
+
+
+def _inherit(entry: SiteEntry, parent: Site | None) -> Site:
+    """Return the site; what it does not say about place and time holds as the one above says."""
+    site = Site(
+        code=entry.code,
+        kind=entry.kind,
+        name_zh=entry.name.zh or entry.name.en or entry.code,
+        name_en=entry.name.en or entry.name.zh or entry.code,
+        parent=parent.code if parent else None,
+        timezone=entry.timezone or (parent.timezone if parent else "Asia/Shanghai"),
+        latitude=entry.latitude,
+        longitude=entry.longitude,
+        altitude_m=entry.altitude_m,
+        area_m2=entry.area_m2,
+        crop=entry.crop,
+    )
+    if parent is None:
+        return site
+    return replace(
+        site,
+        latitude=parent.latitude if site.latitude is None else site.latitude,
+        longitude=parent.longitude if site.longitude is None else site.longitude,
+        altitude_m=parent.altitude_m if site.altitude_m is None else site.altitude_m,
+    )
+
+
+def _repeated(items: list[str]) -> Iterator[tuple[int, str]]:
+    seen: set[str] = set()
+    for index, item in enumerate(items):
+        if item in seen:
+            yield index, item
+        seen.add(item)
+
+
+def beside(file: str, name: str) -> str:
+    """Return *name* relative to the folder of *file*: secrets stand beside their file."""
+    return str(PurePath(file).parent / name)
+
+
+def site_file_schema() -> dict[str, Any]:
+    """Return the JSON schema of the file, for editors and for the reference page."""
+    return SiteDocument.model_json_schema()
