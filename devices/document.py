@@ -165,7 +165,7 @@ def _construct_mapping(
 def _scalar(node: yaml.Node) -> Any:
     """Read a scalar by the core schema of YAML 1.2; whatever was quoted is text."""
     text: str = node.value
-    if not isinstance(node, yaml.ScalarNode) or node.style is not None:
+    if not isinstance(node, yaml.ScalarNode) or node.style:
         return text
     if text in _WORDS:
         return _WORDS[text]
@@ -193,6 +193,8 @@ _EXPECTED = {
     "model_type": "a mapping of keys",
     "model_attributes_type": "a mapping of keys",
     "finite_number": "a finite number",
+    "too_short": "at least one entry",
+    "string_too_short": "text that is not empty",
 }
 
 
