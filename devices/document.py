@@ -56,6 +56,13 @@ class Document:
             path = path[:-1]
         return self._places.get(path, Place(1, 1))
 
+    def at(self, path: Path) -> Any:
+        """Return the data at *path*, which must exist."""
+        value = self.data
+        for part in path:
+            value = value[part]
+        return value
+
     def mistake(self, path: Path, got: object, expected: str, hint: str = "") -> Mistake:
         """Describe something wrong at *path*."""
         place = self.place(path)
@@ -88,12 +95,35 @@ def load(text: str, file: str) -> Document:
 
 def validate(document: Document, model: type[Model]) -> Model:
     """Return the document as *model*; raise `DocumentError` with every finding at its place."""
+    mistakes: list[Mistake] = []
+    value = validate_part(document, (), model, mistakes)
+    if value is None or mistakes:
+        raise DocumentError(mistakes)
+    return value
+
+
+def validate_part(
+    document: Document, path: Path, model: type[Model], mistakes: list[Mistake]
+) -> Model | None:
+    """Return the part at *path* as *model*, adding every finding about it to *mistakes*.
+
+    Keys that are wrong are left out for a second try, so that a caller can go on to check what the
+    sound ones say; None where a required key is among them.  Parts that hold lists of parts are
+    declared ``list[Any]`` in *model* and validated entry by entry, each at its own path.
+    """
+    data = document.at(path)
     try:
-        return model.model_validate(document.data)
+        return model.model_validate(data)
     except ValidationError as error:
-        raise DocumentError(
-            [_translate(document, model, finding) for finding in error.errors()]
-        ) from error
+        findings = error.errors()
+    mistakes += [_translate(document, path, model, finding) for finding in findings]
+    if not isinstance(data, dict):
+        return None
+    wrong = {location[0] for finding in findings if (location := _path(finding))}
+    try:
+        return model.model_validate({key: data[key] for key in data if key not in wrong})
+    except ValidationError:
+        return None
 
 
 def dotted(path: Path) -> str:
@@ -198,16 +228,15 @@ _EXPECTED = {
 }
 
 
-def _translate(document: Document, model: type[BaseModel], finding: Any) -> Mistake:
+def _translate(document: Document, base: Path, model: type[BaseModel], finding: Any) -> Mistake:
     """Turn one pydantic finding into a mistake with its place and the nearest right word."""
-    path: Path = tuple(part for part in finding["loc"] if not _is_tag(part))
+    inner = _path(finding)
+    path = (*base, *inner)
     kind, got, context = finding["type"], finding["input"], finding.get("ctx", {})
-    hint = ""
     if kind == "missing":
-        expected = f"the key {path[-1]!r}" if path else "a value"
-        return document.mistake(path, "nothing", expected)
+        return document.mistake(path, "nothing", f"the key {path[-1]!r}")
     if kind == "extra_forbidden":
-        known = _keys_at(model, path[:-1])
+        known = _keys_at(model, inner[:-1])
         hint = nearest(str(path[-1]), known)
         return document.mistake(path, path[-1], "one of " + ", ".join(known), hint)
     if kind in ("literal_error", "enum"):
@@ -218,6 +247,10 @@ def _translate(document: Document, model: type[BaseModel], finding: Any) -> Mist
         return document.mistake(path, got, str(context.get("error", finding["msg"])))
     expected = _EXPECTED.get(kind, finding["msg"].replace("Input should be ", ""))
     return document.mistake(path, got, expected)
+
+
+def _path(finding: Any) -> Path:
+    return tuple(part for part in finding["loc"] if not _is_tag(part))
 
 
 def _is_tag(part: object) -> bool:

@@ -1,22 +1,20 @@
 """The one file that describes a base: sites, broker, devices and their series.
 
 `read_site_file` is pure: text in, `SiteFile` out, or a `DocumentError` that names every mistake at
-once.  Shape is checked first; only a file of the right shape is checked for what its parts say
-about each other (unknown quantities, units of another dimension, codes used twice).
+once: those of shape (unknown keys, wrong types) and those of meaning (unknown quantities, units of
+another dimension, codes used twice), the latter also where a neighbour's shape is wrong.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import PurePath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from devices.document import Document, Path, load, nearest, validate
+from devices.document import Document, Path, load, nearest, validate_part
 from devices.duration import parse_duration_s
 from devices.errors import DocumentError, Mistake
 from devices.quantity import QUANTITIES
@@ -24,6 +22,8 @@ from devices.registry import Registry
 from devices.series import Device, Series, Transport
 from devices.site import Medium, Placement, Site, SiteKind
 from devices.units import Conversion, UnitError, conversion
+
+Part = TypeVar("Part", bound=BaseModel)
 
 VERSION = 1
 PAYLOADS = ("json",)
@@ -70,7 +70,7 @@ class Name(_Entry):
 
 
 class SiteEntry(_Entry):
-    """One site with the sites inside it."""
+    """One site; *sites* are the ones inside it."""
 
     code: Code
     kind: Annotated[SiteKind, Field(strict=False)]
@@ -81,7 +81,7 @@ class SiteEntry(_Entry):
     altitude_m: float | None = Field(default=None, ge=-450, le=9000)
     area_m2: float | None = Field(default=None, gt=0)
     crop: str | None = None
-    sites: list[SiteEntry] = []
+    sites: list[Any] = []
 
 
 class TlsEntry(_Entry):
@@ -137,17 +137,17 @@ class DeviceEntry(_Entry):
     interval: Duration | None = None
     max_age: Duration = 30 * 86400.0
     max_ahead: Duration = 300.0
-    series: list[SeriesEntry] = Field(min_length=1)
+    series: list[Any] = Field(min_length=1)
 
 
 class SiteDocument(_Entry):
-    """The whole file, as it is written."""
+    """The whole file; its parts are validated each at its own place."""
 
-    version: int
-    sites: list[SiteEntry] = Field(min_length=1)
-    broker: BrokerEntry | None = None
+    version: Literal[1]
+    sites: list[Any] = Field(min_length=1)
+    broker: Any = None
     retention: dict[str, Duration] = {}
-    devices: list[DeviceEntry] = []
+    devices: list[Any] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,50 +167,54 @@ def read_site_file(text: str, file: str) -> SiteFile:
     document = load(text, file)
     version = document.data.get("version") if isinstance(document.data, dict) else None
     if isinstance(version, int) and version > VERSION:
-        raise DocumentError(
-            [
-                document.mistake(
-                    ("version",), version, f"{VERSION} (the file is newer than this program)"
-                )
-            ]
-        )
-    entry = validate(document, SiteDocument)
-    return _Resolver(document, entry).resolve()
+        expected = f"{VERSION}: the file is newer than this program"
+        raise DocumentError([document.mistake(("version",), version, expected)])
+    return _Resolver(document).resolve()
 
 
 class _Resolver:
-    """Turns checked shape into the vocabulary, collecting what the shape cannot tell."""
+    """Turns the document into the vocabulary, collecting every mistake on the way."""
 
-    def __init__(self, document: Document, entry: SiteDocument) -> None:
+    def __init__(self, document: Document) -> None:
         self._document = document
-        self._entry = entry
         self._mistakes: list[Mistake] = []
         self._sites: dict[str, Site] = {}
         self._zones = available_timezones()
 
     def resolve(self) -> SiteFile:
-        if self._entry.version != VERSION:
-            self._wrong(("version",), self._entry.version, str(VERSION))
-        for index, site in enumerate(self._entry.sites):
-            self._add_site(site, None, ("sites", index))
+        entry = self._part((), SiteDocument)
+        if entry is None:
+            raise DocumentError(self._mistakes)
+        for index in range(len(entry.sites)):
+            self._add_site(None, ("sites", index))
+        broker = self._broker() if entry.broker is not None else None
         devices = [
-            self._device(device, ("devices", index))
-            for index, device in enumerate(self._entry.devices)
+            found
+            for index in range(len(entry.devices))
+            if (found := self._device(("devices", index)))
         ]
-        self._check_devices(devices)
-        self._check_broker()
-        for quantity in self._entry.retention:
+        self._check_device_codes()
+        if entry.broker is None:
+            self._check_broker_not_needed(devices)
+        for quantity in entry.retention:
             if quantity != "default":
                 self._check_quantity(quantity, ("retention", quantity))
         if self._mistakes:
             raise DocumentError(self._mistakes)
         registry = Registry(tuple(self._sites.values()), tuple(devices))
-        return SiteFile(registry, self._entry.broker, dict(self._entry.retention))
+        return SiteFile(registry, broker, dict(entry.retention))
+
+    def _part(self, path: Path, model: type[Part]) -> Part | None:
+        return validate_part(self._document, path, model, self._mistakes)
 
     def _wrong(self, path: Path, got: object, expected: str, hint: str = "") -> None:
         self._mistakes.append(self._document.mistake(path, got, expected, hint))
 
-    def _add_site(self, entry: SiteEntry, parent: Site | None, path: Path) -> None:
+    def _add_site(self, parent: Site | None, path: Path) -> None:
+        entry = self._part(path, SiteEntry)
+        if entry is None:
+            self._remember_broken_site(path)
+            return
         if entry.code in self._sites:
             self._wrong((*path, "code"), entry.code, "a code that no other site has")
         if entry.timezone is not None and entry.timezone not in self._zones:
@@ -222,24 +226,31 @@ class _Resolver:
             self._wrong((*path, "kind"), entry.kind.value, f"inside a {parent.kind}: {inside}")
         site = _inherit(entry, parent)
         self._sites.setdefault(entry.code, site)
-        for index, child in enumerate(entry.sites):
-            self._add_site(child, site, (*path, "sites", index))
+        for index in range(len(entry.sites)):
+            self._add_site(site, (*path, "sites", index))
 
-    def _device(self, entry: DeviceEntry, path: Path) -> Device:
+    def _remember_broken_site(self, path: Path) -> None:
+        """Know the codes in a site that cannot be read, lest whoever names them be blamed too."""
+        data = self._document.at(path)
+        if not isinstance(data, dict):
+            return
+        code = str(data.get("code", ""))
+        self._sites.setdefault(code, Site(code, SiteKind.ZONE, code, code, None))
+        inner = data.get("sites")
+        for index in range(len(inner) if isinstance(inner, list) else 0):
+            self._add_site(None, (*path, "sites", index))
+
+    def _device(self, path: Path) -> Device | None:
+        entry = self._part(path, DeviceEntry)
+        if entry is None:
+            return None
         self._check_site(entry.site, (*path, "site"))
         if entry.payload not in PAYLOADS:
             hint = nearest(entry.payload, PAYLOADS)
             self._wrong((*path, "payload"), entry.payload, "one of " + ", ".join(PAYLOADS), hint)
-        series = tuple(
-            found
-            for index, item in enumerate(entry.series)
-            if (found := self._series(entry, item, (*path, "series", index)))
-        )
-        for name in ("key", "code"):
-            for index, item in _repeated([getattr(one, name) for one in series]):
-                self._wrong(
-                    (*path, "series", index), item, f"a {name} that no other series of it has"
-                )
+        series: list[Series] = []
+        for index in range(len(entry.series)):
+            self._add_series(entry, (*path, "series", index), series)
         return Device(
             code=entry.code,
             site=entry.site,
@@ -249,36 +260,34 @@ class _Resolver:
             name_en=entry.name.en,
             max_age_s=entry.max_age,
             max_ahead_s=entry.max_ahead,
-            series=series,
+            series=tuple(series),
         )
 
-    def _series(self, device: DeviceEntry, entry: SeriesEntry, path: Path) -> Series | None:
+    def _add_series(self, device: DeviceEntry, path: Path, series: list[Series]) -> None:
+        entry = self._part(path, SeriesEntry)
+        if entry is None:
+            return
         if entry.site is not None:
             self._check_site(entry.site, (*path, "site"))
         if not self._check_quantity(entry.quantity, (*path, "quantity")):
-            return None
-        quantity = QUANTITIES[entry.quantity]
-        line = Conversion()
-        if entry.unit is not None:
-            try:
-                line = conversion(entry.unit, quantity.unit)
-            except UnitError as error:
-                self._wrong((*path, "unit"), entry.unit, f"a unit like {quantity.unit}: {error}")
-        channel = entry.channel or ""
-        return Series(
-            device=device.code,
-            quantity=entry.quantity,
-            channel=channel,
-            key=entry.key or (f"{entry.quantity}.{channel}" if channel else entry.quantity),
-            site=entry.site or device.site,
-            placement=entry.placement or device.placement,
-            medium=entry.medium or quantity.medium,
-            unit=entry.unit or quantity.unit,
-            conversion=line,
-            interval_s=entry.interval or device.interval or quantity.interval_s,
-            name_zh=entry.name.zh,
-            name_en=entry.name.en,
-        )
+            return
+        one = _series(device, entry, self._conversion(entry, path))
+        if any(other.code == one.code for other in series):
+            expected = "a channel, or another quantity: each series of a device once"
+            self._wrong((*path, "quantity"), one.code, expected)
+        elif any(other.key == one.key for other in series):
+            self._wrong((*path, "key"), one.key, "a key that no other series of the device has")
+        series.append(one)
+
+    def _conversion(self, entry: SeriesEntry, path: Path) -> Conversion:
+        target = QUANTITIES[entry.quantity].unit
+        if entry.unit is None:
+            return Conversion()
+        try:
+            return conversion(entry.unit, target)
+        except UnitError as error:
+            self._wrong((*path, "unit"), entry.unit, f"a unit like {target}: {error}")
+            return Conversion()
 
     def _check_site(self, code: str, path: Path) -> None:
         if code not in self._sites:
@@ -291,33 +300,56 @@ class _Resolver:
         self._wrong(path, name, expected, nearest(name, QUANTITIES))
         return False
 
-    def _check_devices(self, devices: list[Device]) -> None:
-        for index, code in _repeated([device.code for device in devices]):
-            self._wrong(("devices", index, "code"), code, "a code that no other device has")
-        if self._entry.broker is None:
-            for index, device in enumerate(devices):
-                if device.transport is Transport.MQTT:
-                    self._wrong(
-                        ("devices", index, "transport"), "mqtt", "a broker section for MQTT devices"
-                    )
-                    break
+    def _check_device_codes(self) -> None:
+        seen: set[object] = set()
+        for index, device in enumerate(self._document.data.get("devices") or ()):
+            code = device.get("code") if isinstance(device, dict) else None
+            if code is not None and code in seen:
+                expected = "a code that no other device has"
+                self._wrong(("devices", index, "code"), code, expected)
+            seen.add(code)
 
-    def _check_broker(self) -> None:
-        broker = self._entry.broker
+    def _check_broker_not_needed(self, devices: list[Device]) -> None:
+        for device in devices:
+            if device.transport is Transport.MQTT:
+                self._wrong(("devices",), device.code, "a broker section for its MQTT transport")
+                return
+
+    def _broker(self) -> BrokerEntry | None:
+        broker = self._part(("broker",), BrokerEntry)
         if broker is None:
-            return
+            return None
         levels = broker.topic.split("/")
         if levels.count("{device}") != 1 or levels.count("{site}") > 1:
             self._wrong(("broker", "topic"), broker.topic, "one level {device}, at most one {site}")
         plain = [level for level in levels if level not in ("{site}", "{device}")]
         if any(not level or set(level) & set("#+{}") for level in plain):
-            self._wrong(
-                ("broker", "topic"), broker.topic, "a template without wildcards or empty levels"
-            )
+            expected = "a template without wildcards or empty levels"
+            self._wrong(("broker", "topic"), broker.topic, expected)
         if broker.tls and (broker.tls.cert_file is None) != (broker.tls.key_file is None):
-            self._wrong(("broker", "tls"), "one of them", "cert_file and key_file together")
+            self._wrong(("broker", "tls"), "one alone", "cert_file and key_file together")
         if broker.password_file and not broker.username:
             self._wrong(("broker", "password_file"), broker.password_file, "a username beside it")
+        return broker
+
+
+def _series(device: DeviceEntry, entry: SeriesEntry, line: Conversion) -> Series:
+    quantity = QUANTITIES[entry.quantity]
+    channel = entry.channel or ""
+    return Series(
+        device=device.code,
+        quantity=entry.quantity,
+        channel=channel,
+        key=entry.key or (f"{entry.quantity}.{channel}" if channel else entry.quantity),
+        site=entry.site or device.site,
+        placement=entry.placement or device.placement,
+        medium=entry.medium or quantity.medium,
+        unit=entry.unit or quantity.unit,
+        conversion=line,
+        interval_s=entry.interval or device.interval or quantity.interval_s,
+        name_zh=entry.name.zh,
+        name_en=entry.name.en,
+    )
 
 
 def _inherit(entry: SiteEntry, parent: Site | None) -> Site:
@@ -343,21 +375,3 @@ def _inherit(entry: SiteEntry, parent: Site | None) -> Site:
         longitude=parent.longitude if site.longitude is None else site.longitude,
         altitude_m=parent.altitude_m if site.altitude_m is None else site.altitude_m,
     )
-
-
-def _repeated(items: list[str]) -> Iterator[tuple[int, str]]:
-    seen: set[str] = set()
-    for index, item in enumerate(items):
-        if item in seen:
-            yield index, item
-        seen.add(item)
-
-
-def beside(file: str, name: str) -> str:
-    """Return *name* relative to the folder of *file*: secrets stand beside their file."""
-    return str(PurePath(file).parent / name)
-
-
-def site_file_schema() -> dict[str, Any]:
-    """Return the JSON schema of the file, for editors and for the reference page."""
-    return SiteDocument.model_json_schema()

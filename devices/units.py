@@ -6,8 +6,10 @@ loaded, for the straight line between two units.  At run time that line is two n
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
+from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -100,6 +102,16 @@ _SPELLINGS = {
     "MPN/L": "1/L",
     "mb": "mbar",
 }
+_EXPRESSION = re.compile(r"[\w°µμ%²³·./*^ \[\]-]{1,60}")
+# What pint's expression parser lets through from Python's tokenizer and arithmetic.
+_PARSER_ERRORS = (
+    ValueError,
+    ArithmeticError,
+    AttributeError,
+    AssertionError,
+    TypeError,
+    TokenError,
+)
 _REGISTRY: list[UnitRegistry[Any]] = []
 
 
@@ -140,8 +152,10 @@ def _parse(unit: str) -> Any:
 
     text = _SPELLINGS.get(unit, unit)
     try:
+        if not _EXPRESSION.fullmatch(text):
+            raise ValueError("not a unit expression")
         return _registry().Unit(text)
-    except (PintError, ValueError, AttributeError, AssertionError, TypeError, SyntaxError) as error:
+    except (PintError, *_PARSER_ERRORS) as error:
         raise UnitError(f"unknown unit {unit!r}") from error
 
 
