@@ -28,9 +28,9 @@ class SettingsError(Exception):
 class Settings:
     """What one service process needs to know beside the site file.
 
-    *dsn* is a PostgreSQL connection string.  *spool_dir* must be on a local disk.  *spool_max_bytes*
-    bounds the spool, *spool_min_free_share* is the share of the disk it leaves alone.  *tokens* are
-    the bearer tokens that may write (and read from elsewhere).
+    *dsn* is a PostgreSQL connection string.  *spool_dir* must be on a local disk;
+    *spool_max_bytes* bounds the spool, *spool_min_free_share* is the share of its disk that it
+    leaves alone.  *tokens* are the bearer tokens that may write (and read from elsewhere).
     """
 
     dsn: str
@@ -112,7 +112,7 @@ def _words(text: str) -> str:
 
 SETTINGS: tuple[Setting, ...] = (
     Setting("DSN", "postgresql://127.0.0.1/greenhouse", _words,
-            "PostgreSQL or TimescaleDB to keep everything in (or GREENHOUSE_DSN_FILE, a file with it)"),
+            "database to keep everything in (or GREENHOUSE_DSN_FILE, a file with it)"),
     Setting("SPOOL_DIR", "data/spool", Path,
             "folder on a local disk where accepted messages lie until they are in the database"),
     Setting("SPOOL_MAX", "2GB", _bytes,
