@@ -8,9 +8,10 @@ A collector may acknowledge to its sender only after `Inlet.accept` has returned
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import IntFlag
 from typing import Literal, Protocol
+
+import msgspec
 
 from devices.dead_letter import DeadLetter
 from devices.gap import Gap
@@ -34,12 +35,14 @@ class ArrivalFlag(IntFlag):
     REPLAYED = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One thing received, exactly as received.
 
     *source* is ``mqtt``, ``http`` or ``modbus``; *topic* says where it came from in that
     collector's words (MQTT topic, device code); *received_at_us* is microseconds since 1970 UTC.
+
+    A struct because one is made for every message and written to the spool as it stands: fields
+    are only ever added, at the end, with a default.
     """
 
     source: str
