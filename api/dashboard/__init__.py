@@ -1,0 +1,1 @@
+"""Pages for operators: server-rendered, alive through one small module, nothing from elsewhere."""
