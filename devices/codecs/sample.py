@@ -18,13 +18,15 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
     *observed_at_us* is microseconds since 1970 UTC, None where the device gives no time.  *values*
     maps the device's own key to a number in the device's own unit; None says that the sensor had no
     reading.  *device* is the sender's own name of itself where the payload carries one.  *quality*
-    holds bits (`devices.quality.Quality`) that the codec knows of.
+    holds bits (`devices.quality.Quality`) that the codec knows of.  *ignored* is how many fields of
+    the payload nobody reads; the first sample of a payload carries the number for all of it.
     """
 
     observed_at_us: int | None
     values: Mapping[str, float | None]
     device: str | None = None
     quality: int = 0
+    ignored: int = 0
 
 
 class Codec(Protocol):
