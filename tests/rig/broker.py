@@ -4,47 +4,55 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
+import re
 import secrets
-import shutil
 import signal
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from tests.rig.process import ServerProcess, accepts_connections, free_port
-from tests.rig.root import MOSQUITTO, ServiceRoot
+from tests.rig.place import Place
 
 if TYPE_CHECKING:
     from tests.rig.certificates import Certificates
 
 HOST = "127.0.0.1"
+# Option of a listener → file among `Certificates.server_files`.
+TLS_OPTIONS = {"cafile": "ca.pem", "certfile": "server.pem", "keyfile": "server.key"}
 
 
 def password_line(user: str, password: str) -> str:
     """Return one line of mosquitto's password file (PBKDF2 with SHA-512)."""
     salt, rounds = secrets.token_bytes(12), 101
     digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, rounds)
-    encoded = (base64.b64encode(part).decode() for part in (salt, digest))
-    return f"{user}:$7${rounds}${'$'.join(encoded)}\n"
+    encoded = "$".join(base64.b64encode(part).decode() for part in (salt, digest))
+    return f"{user}:$7${rounds}${encoded}\n"
+
+
+class RunsMosquitto(Protocol):
+    """What a `Broker` needs to know of a backend."""
+
+    def broker_command(self, place: Place) -> list[str]:
+        """Return the command that runs mosquitto on the place's ``mosquitto.conf``."""
+        ...
 
 
 class Broker:
-    """A mosquitto on a port of its own; made stopped, `start` it.
+    """A mosquitto on a port of its own; made stopped, `start` it, and `discard` it at the end.
 
-    *root* None takes the mosquitto on PATH.  *config* are further lines of mosquitto.conf, before
-    the listener or after it where they name one.  Without *users* anybody may connect.
-    *persistence* keeps sessions and queued messages over an orderly stop, and, after a kill, as far
-    as mosquitto wrote them (`autosave_interval`).
+    *config* are further lines of mosquitto.conf; they come last, after the listener.  Without
+    *users* (name → password) anybody may connect.  *acl* are the lines of an ACL file.
+    *persistence* keeps sessions and queued messages over an orderly stop and, over a kill, as far
+    as mosquitto had written them (its `autosave_interval`).
     """
 
     host = HOST
 
     def __init__(
         self,
-        root: ServiceRoot | None,
-        folder: Path,
+        backend: RunsMosquitto,
+        place: Place,
+        port: int,
         config: Sequence[str] = (),
         *,
         users: Mapping[str, str] | None = None,
@@ -52,38 +60,30 @@ class Broker:
         tls: Certificates | None = None,
         require_client_certificate: bool = False,
         persistence: bool = False,
-        port: int | None = None,
-        outlives_parent: bool = False,
     ) -> None:
-        self.port = port or free_port()
+        self.port = port
         self.certificates = tls
-        self._root = root
-        self._folder = folder
-        self._outlives_parent = outlives_parent
-        self._process = ServerProcess("mosquitto", folder / "log")
-        lines = [
-            "log_dest stderr",
-            "log_type all",
-            "connection_messages true",
-            "per_listener_settings false",
-        ]
-        lines += [f"allow_anonymous {'false' if users is not None else 'true'}"]
-        if users is not None:
+        self._place = place
+        self._command = backend.broker_command(place)
+        lines = ["log_dest stderr", "log_type all", "per_listener_settings false"]
+        if users is None:
+            lines.append("allow_anonymous true")
+        else:
+            lines += ["allow_anonymous false", f"password_file {place.inner('passwords')}"]
             self.set_users(users)
-            lines.append(f"password_file {self._inner('passwords')}")
         if acl:
-            self._write("acl", "".join(f"{line}\n" for line in acl))
-            lines.append(f"acl_file {self._inner('acl')}")
+            lines.append(f"acl_file {place.inner('acl')}")
+            self.set_acl(acl)
         if persistence:
-            lines += ["persistence true", f"persistence_location {self._inner('')}/"]
-        lines.append(f"listener {self.port} {HOST}")
+            lines += ["persistence true", f"persistence_location {place.inner('')}/"]
+        lines.append(f"listener {port} {place.bind_host}")
         if tls is not None:
             for name, content in tls.server_files().items():
-                self._write(name, content)
-            lines += [f"{key} {self._inner(name)}" for key, name in tls.LISTENER_OPTIONS.items()]
+                place.write(name, content)
+            lines += [f"{option} {place.inner(name)}" for option, name in TLS_OPTIONS.items()]
             if require_client_certificate:
                 lines.append("require_certificate true")
-        self._write("mosquitto.conf", "".join(f"{line}\n" for line in [*lines, *config]))
+        place.write("mosquitto.conf", "".join(f"{line}\n" for line in [*lines, *config]))
 
     @property
     def address(self) -> str:
@@ -93,42 +93,30 @@ class Broker:
     @property
     def pid(self) -> int:
         """The pid of the running broker."""
-        return self._process.pid
+        return self._place.pid
 
     @property
     def running(self) -> bool:
         """Tell whether the broker runs."""
-        return self._process.running
+        return self._place.running
 
     @property
     def log(self) -> str:
         """All that the broker has logged, over all its starts."""
-        return self._process.log
+        return self._place.log
 
     def start(self) -> None:
         """Start the broker and return when it takes connections."""
-        config = self._inner("mosquitto.conf")
-        if self._root is None:
-            command, environment = [path_mosquitto(), "-c", config], dict(os.environ)
-        else:
-            command = self._root.command(
-                "mosquitto", MOSQUITTO, "-c", config, dies_with_parent=not self._outlives_parent
-            )
-            environment = self._root.environment()
-        self._process.start(
-            command,
-            environment,
-            lambda: accepts_connections(self.host, self.port),
-            own_session=self._outlives_parent,
-        )
+        before = self._count(_RUNNING)
+        self._place.start(self._command, lambda: self._count(_RUNNING) > before)
 
     def stop(self) -> None:
         """Stop in order (clients see a disconnect, persistence is written)."""
-        self._process.stop(signal.SIGTERM)
+        self._place.stop(signal.SIGTERM)
 
     def kill(self) -> None:
         """Kill at once, as when the power goes."""
-        self._process.kill()
+        self._place.kill()
 
     def restart(self) -> None:
         """Stop, if it runs, and start again on the same port."""
@@ -136,39 +124,30 @@ class Broker:
         self.start()
 
     def discard(self) -> None:
-        """Kill the broker; its folder may go then."""
-        self._process.kill()
+        """Kill the broker and remove its files."""
+        self._place.remove()
+
+    def set_users(self, users: Mapping[str, str]) -> None:
+        """Write the password file; a running broker reads it at `reload`."""
+        self._place.write("passwords", "".join(password_line(*entry) for entry in users.items()))
+
+    def set_acl(self, acl: Sequence[str]) -> None:
+        """Write the ACL file; a running broker reads it at `reload`."""
+        self._place.write("acl", "".join(f"{line}\n" for line in acl))
 
     def reload(self) -> None:
         """Make the running broker read its password and ACL files again."""
-        seen = self.log.count("Reloading config")
-        self._process.signal(signal.SIGHUP)
+        before = self._count(_RELOADING)
+        self._place.send(signal.SIGHUP)
         deadline = time.monotonic() + 10
-        while self.log.count("Reloading config") == seen:
+        while self._count(_RELOADING) == before:
             if time.monotonic() > deadline:
                 raise TimeoutError("mosquitto did not reload its configuration")
             time.sleep(0.01)
 
-    def set_users(self, users: Mapping[str, str]) -> None:
-        """Write the password file (name → password); a running broker reads it at `reload`."""
-        self._write("passwords", "".join(password_line(*entry) for entry in users.items()))
-
-    def _inner(self, name: str) -> str:
-        path = self._folder / name
-        return str(path) if self._root is None else self._root.inner(path)
-
-    def _write(self, name: str, content: str | bytes) -> None:
-        path = self._folder / name
-        if self._root is not None:
-            self._root.write_file(path, content, "mosquitto")
-            return
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-        path.chmod(0o600)
+    def _count(self, pattern: re.Pattern[str]) -> int:
+        return len(pattern.findall(self.log))
 
 
-def path_mosquitto() -> str:
-    """Return the mosquitto on PATH (or in the system's sbin); raise when there is none."""
-    found = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/local/sbin:/usr/sbin")
-    if found is None:
-        raise LookupError("no mosquitto on PATH")
-    return found
+_RUNNING = re.compile(r"mosquitto version \S+ running")
+_RELOADING = re.compile(r"Reloading config")

@@ -7,7 +7,6 @@ import ipaddress
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -29,12 +28,6 @@ class Certificates:
     The server's certificate names *host_names* and 127.0.0.1.  *valid_days* below 0 makes it one
     that has run out.
     """
-
-    LISTENER_OPTIONS: ClassVar[dict[str, str]] = {
-        "cafile": "ca.pem",
-        "certfile": "server.pem",
-        "keyfile": "server.key",
-    }
 
     def __init__(
         self, folder: Path, *, host_names: tuple[str, ...] = ("localhost",), valid_days: int = 30
@@ -79,7 +72,7 @@ class Certificates:
         return context
 
     def server_files(self) -> dict[str, bytes]:
-        """Return what a server needs, by the names of `LISTENER_OPTIONS`."""
+        """Return what a server needs, by file name."""
         return {
             "ca.pem": self.authority.read_bytes(),
             "server.pem": self.server.certificate.read_bytes(),

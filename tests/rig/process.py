@@ -151,7 +151,7 @@ class ServerProcess:
                 )
             time.sleep(0.02)
 
-    def signal(self, number: signal.Signals) -> None:
+    def send(self, number: signal.Signals) -> None:
         """Send a signal to the running process."""
         os.kill(self.pid, number)
 

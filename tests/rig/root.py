@@ -17,13 +17,15 @@ import contextlib
 import fcntl
 import os
 import re
+import secrets
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from tests.rig.place import FolderPlace, Kind, Place, owner_is_gone
 
 SUITE = "trixie"
 PACKAGES = ("postgresql-17-timescaledb", "mosquitto")
@@ -34,6 +36,8 @@ INNER_HOME = "/srv/greenhouse"
 
 _COMPLETE = ".complete"
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_ENVIRONMENT = {"PATH": _SYSTEM_PATH, "LANG": "C.UTF-8", "TZ": "UTC"}
+_USERS: dict[Kind, str] = {"database": "postgres", "broker": "mosquitto"}
 
 Say = Callable[[str], None]
 
@@ -63,18 +67,65 @@ def locked(folder: Path, say: Say) -> Iterator[None]:
         yield
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceRoot:
-    """A complete root folder."""
+class DebianRoot:
+    """A complete root folder; the `Backend` of machines without docker."""
 
-    path: Path
+    name = "debian"
 
-    @property
-    def home(self) -> Path:
-        """`INNER_HOME` as seen from outside."""
-        return self.path / INNER_HOME.lstrip("/")
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        # `INNER_HOME` as seen from outside.
+        self.home = path / INNER_HOME.lstrip("/")
 
-    def inner(self, path: Path) -> str:
+    def make_place(self, kind: Kind, name: str, port: int, *, keeps_running: bool = False) -> Place:
+        """Make a folder for one server, or find that of an earlier one that kept running."""
+        user = _USERS[kind]
+        folder = self.home / ("shared" if keeps_running else "private") / name
+        if not folder.exists():
+            folder.parent.mkdir(exist_ok=True)
+            self._make_folder(folder, user)
+        return FolderPlace(
+            folder,
+            environment=dict(_ENVIRONMENT),
+            inside=self.inside,
+            around=lambda command: self.command(user, *command, dies_with_parent=not keeps_running),
+            hand_over=lambda path: os.chown(path, *self._ids_of(user)),
+            tidy=_remove_place,
+            keeps_running=keeps_running,
+        )
+
+    def make_cluster(self, place: Place, port: int) -> tuple[list[str], str, Callable[[], bool]]:
+        """Copy the initialised cluster (faster than initdb) unless there is one already."""
+        assert isinstance(place, FolderPlace)
+        data = place.folder / "data"
+        template, password = self._template_cluster()
+        if not data.exists():
+            partial = place.folder / "data.partial"
+            shutil.rmtree(partial, ignore_errors=True)
+            subprocess.run(["cp", "-a", "--reflink=auto", str(template), str(partial)], check=True)
+            partial.rename(data)
+
+        def is_ready() -> bool:
+            with contextlib.suppress(FileNotFoundError, ValueError, IndexError):
+                lines = (data / "postmaster.pid").read_text().splitlines()
+                return int(lines[0]) == place.pid and lines[7].strip() == "ready"
+            return False
+
+        # A socket's path in the root would be of no use outside of it.
+        command = [f"{POSTGRES_BIN}/postgres", "-D", place.inner("data")]
+        return [*command, "-c", "unix_socket_directories="], password, is_ready
+
+    def broker_command(self, place: Place) -> list[str]:
+        """Return the command of the root's own mosquitto."""
+        return [MOSQUITTO, "-c", place.inner("mosquitto.conf")]
+
+    def sweep(self) -> None:
+        """Remove the private places of sessions that are gone."""
+        for left_over in (self.home / "private").glob("*_*_*"):
+            if owner_is_gone(left_over.name):
+                _remove_place(left_over)
+
+    def inside(self, path: Path) -> str:
         """Return how *path*, which lies in the root, is called inside."""
         return "/" + str(path.relative_to(self.path))
 
@@ -89,15 +140,11 @@ class ServiceRoot:
         chroot = shutil.which("chroot", path=_SYSTEM_PATH) or "chroot"
         return [chroot, str(self.path), *drop, *argv]
 
-    def environment(self) -> dict[str, str]:
-        """Return the whole environment a server gets."""
-        return {"PATH": _SYSTEM_PATH, "LANG": "C.UTF-8", "TZ": "UTC"}
-
     def run(self, user: str, *argv: str) -> str:
         """Run a short command in the root and return what it printed; raise when it fails."""
         done = subprocess.run(
             self.command(user, *argv),
-            env=self.environment(),
+            env=_ENVIRONMENT,
             cwd="/",
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -109,34 +156,58 @@ class ServiceRoot:
             raise RuntimeError(f"{' '.join(argv)} failed with {done.returncode}:\n{done.stdout}")
         return done.stdout
 
-    def ids_of(self, user: str) -> tuple[int, int]:
-        """Return uid and gid of *user* inside the root."""
+    def _template_cluster(self) -> tuple[Path, str]:
+        """Return an initialised data folder that is only ever copied, and its password."""
+        folder = self.home / "template-17"
+        with (self.home / "template.lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not folder.exists():
+                partial = self.home / "template-17.partial"
+                shutil.rmtree(partial, ignore_errors=True)
+                self._make_folder(partial, "postgres")
+                password = partial / "password"
+                password.touch(mode=0o600)
+                password.write_text(secrets.token_hex(16))
+                os.chown(password, *self._ids_of("postgres"))
+                self.run(
+                    "postgres",
+                    f"{POSTGRES_BIN}/initdb",
+                    f"--pgdata={self.inside(partial)}/data",
+                    "--username=postgres",
+                    f"--pwfile={self.inside(password)}",
+                    "--auth=scram-sha-256",
+                    "--encoding=UTF8",
+                    "--locale=C.UTF-8",
+                    "--no-sync",
+                )
+                partial.rename(folder)
+            return folder / "data", (folder / "password").read_text()
+
+    def _ids_of(self, user: str) -> tuple[int, int]:
         for line in (self.path / "etc/passwd").read_text().splitlines():
             name, _, uid, gid, *_ = line.split(":")
             if name == user:
                 return int(uid), int(gid)
         raise LookupError(f"no user {user} in {self.path}")
 
-    def make_folder(self, name: str, user: str) -> Path:
-        """Make the folder *name* under `home`, owned by *user* and closed to others."""
-        folder = self.home / name
-        folder.mkdir(parents=True, mode=0o700)
-        os.chown(folder, *self.ids_of(user))
-        return folder
-
-    def write_file(self, path: Path, content: str | bytes, user: str) -> Path:
-        """Write a file that only *user* may read."""
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-        path.chmod(0o600)
-        os.chown(path, *self.ids_of(user))
-        return path
+    def _make_folder(self, folder: Path, user: str) -> None:
+        folder.mkdir(mode=0o700)
+        os.chown(folder, *self._ids_of(user))
 
 
-def find_root() -> ServiceRoot | None:
+def _remove_place(folder: Path) -> None:
+    """Remove a stopped server's folder, and what a killed PostgreSQL left in the kernel."""
+    with contextlib.suppress(FileNotFoundError, IndexError):
+        segment = (folder / "data/postmaster.pid").read_text().splitlines()[6].split()[1]
+        subprocess.run(["ipcrm", "-m", segment], check=False, capture_output=True)
+    shutil.rmtree(folder)
+
+
+def find_root() -> DebianRoot | None:
     """Return the root when it is complete and this process may use it, else None."""
     path = services_dir() / "root"
     if os.geteuid() == 0 and (path / _COMPLETE).exists():
-        return ServiceRoot(path)
+        return DebianRoot(path)
     return None
 
 
@@ -151,14 +222,14 @@ def why_no_root() -> str | None:
     return None
 
 
-def build_root(say: Say) -> ServiceRoot:
+def build_root(say: Say) -> DebianRoot:
     """Return the root, building it first when there is none; the caller holds the lock."""
     if reason := why_no_root():
         raise ServicesUnavailable(reason)
     folder = services_dir()
     path = folder / "root"
     if (path / _COMPLETE).exists():
-        return ServiceRoot(path)
+        return DebianRoot(path)
     for left_over in [path, *folder.glob("root.partial*")]:
         _remove_tree(left_over)
     _require_debootstrap(say)
@@ -167,10 +238,10 @@ def build_root(say: Say) -> ServiceRoot:
         f"building {path}: Debian {SUITE} with {', '.join(PACKAGES)} (about 700 MB, 1 to 3 minutes)"
     )
     _debootstrap(partial, folder / "debootstrap.log", say)
-    _prepare(ServiceRoot(partial))
+    _prepare(DebianRoot(partial))
     partial.rename(path)
     say("services are built")
-    return ServiceRoot(path)
+    return DebianRoot(path)
 
 
 def _is_debian_family() -> bool:
@@ -236,7 +307,7 @@ def _last_line(log: Path) -> str:
     return lines[-1].strip() if lines else "starting"
 
 
-def _prepare(root: ServiceRoot) -> None:
+def _prepare(root: DebianRoot) -> None:
     """Check that the servers of a fresh root run, then mark it complete."""
     root.home.mkdir(parents=True)
     root.home.chmod(0o755)

@@ -1,64 +1,74 @@
-"""The services that tests share: `up`, `down`, `env` and `status` of scripts/services."""
+"""The services that tests share: `up`, `down`, `env`, `status` and `run` of scripts/services."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import shlex
-import shutil
 import signal
+import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from tests.rig.backend import prepare_backend
 from tests.rig.broker import Broker
 from tests.rig.database import DatabaseServer
-from tests.rig.process import (
-    accepts_connections,
-    command_line,
-    descendants,
-    free_port,
-    started_ticks,
-    wait_gone,
-)
-from tests.rig.root import (
-    Say,
-    ServiceRoot,
-    ServicesUnavailable,
-    build_root,
-    locked,
-    services_dir,
-)
+from tests.rig.docker import container_runs, remove_container
+from tests.rig.place import Backend, Place, stop_process
+from tests.rig.process import accepts_connections, free_port, started_ticks
+from tests.rig.root import DebianRoot, Say, ServicesUnavailable, locked, services_dir
 
 # Exit codes of scripts/services.
 UNAVAILABLE = 3
 DOWN = 4
 
+# How each is asked to stop.
+_STOP_SIGNALS = {"database": signal.SIGINT, "broker": signal.SIGTERM}
+_TITLES = {"database": "PostgreSQL", "broker": "mosquitto"}
+
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A process that `up` has started, with what tells it from a later one of the same pid."""
+    """A server that `up` has started, with what tells it from any later one.
 
-    pid: int
-    ticks: int
+    *identity* is a pid and its start, or a container's id.
+    """
+
     port: int
-    folder: str
+    identity: dict[str, str | int]
 
     @property
     def alive(self) -> bool:
-        """Tell whether exactly this process still runs."""
-        return started_ticks(self.pid) == self.ticks and self.folder in command_line(self.pid)
+        """Tell whether exactly this server still runs."""
+        match self.identity:
+            case {"pid": int(pid), "ticks": ticks}:
+                return started_ticks(pid) == ticks
+            case {"container": str(container)}:
+                return container_runs(container)
+        raise ValueError(f"what is {self.identity}?")
+
+    def stop(self, number: signal.Signals) -> None:
+        """Stop exactly this server."""
+        match self.identity:
+            case {"pid": int(pid), "ticks": int(ticks)}:
+                stop_process(pid, ticks, number)
+            case {"container": str(container)}:
+                remove_container(container, number)
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What `up` has started, as kept in state.json."""
+    """What `up` has started, as kept in state.json.  *kept* until somebody says `down`."""
 
     dsn: str
     mqtt: str
     root: str
+    kept: bool
     database: Server
     broker: Server
 
@@ -82,11 +92,8 @@ def read_state() -> State | None:
         noted = json.loads(_state_file().read_text())
     except FileNotFoundError:
         return None
-    return State(
-        **{key: noted[key] for key in ("dsn", "mqtt", "root")},
-        database=Server(**noted["database"]),
-        broker=Server(**noted["broker"]),
-    )
+    database, broker = Server(**noted.pop("database")), Server(**noted.pop("broker"))
+    return State(**noted, database=database, broker=broker)
 
 
 def running_state() -> State | None:
@@ -95,15 +102,20 @@ def running_state() -> State | None:
     return state if state is not None and state.alive else None
 
 
-def up(say: Say) -> State:
+def up(say: Say, *, keep: bool = True) -> State:
     """Start what does not run yet and return where it is; twice is harmless."""
     with locked(services_dir(), say):
         state = running_state()
         if state is not None:
+            if keep and not state.kept:
+                state = replace(state, kept=True)
+                _write_state(state)
             return state
-        root = build_root(say)
+        backend = prepare_backend(say)
         _stop_noted(say)
-        return _start(root, say)
+        state = _start(backend, say, keep=keep)
+        _write_state(state)
+        return state
 
 
 def down(say: Say) -> None:
@@ -112,74 +124,120 @@ def down(say: Say) -> None:
         _stop_noted(say)
 
 
-def _start(root: ServiceRoot, say: Say) -> State:
-    say("starting PostgreSQL 17 with TimescaleDB and mosquitto on 127.0.0.1")
+@contextlib.contextmanager
+def in_use() -> Iterator[None]:
+    """Tell others, while this lasts, that the services are in use and must not be stopped."""
+    with _users_file().open("a") as users:
+        fcntl.flock(users, fcntl.LOCK_SH)
+        yield
+
+
+def release(say: Say) -> None:
+    """Stop the services unless somebody wants them kept or uses them."""
+    with locked(services_dir(), say), _users_file().open("a") as users:
+        state = read_state()
+        if state is None or state.kept:
+            return
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _stop_noted(say)
+
+
+def run(command: Sequence[str], say: Say) -> int:
+    """Run *command* with the services up and return its exit code.
+
+    Where they cannot be had the command runs all the same and finds the reason in
+    GREENHOUSE_SERVICES_REASON.
+    """
+    environment = dict(os.environ)
+    services_dir().mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        try:
+            # In use before they are up, so that nobody stops them in between.
+            stack.enter_context(in_use())
+            for name, value in up(say, keep=False).environment().items():
+                environment.setdefault(name, value)
+        except ServicesUnavailable as reason:
+            say(f"not available: {reason}")
+            environment["GREENHOUSE_SERVICES_REASON"] = str(reason).splitlines()[0]
+        code = _run(command, environment)
+    release(say)
+    return code
+
+
+def _run(command: Sequence[str], environment: dict[str, str]) -> int:
+    process = subprocess.Popen(command, env=environment)
+    # The terminal's Ctrl-C reaches the command by itself; what ends only us is passed on.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda received, _: process.send_signal(received))
+    code = process.wait()
+    return code if code >= 0 else 128 - code
+
+
+def _start(backend: Backend, say: Say, *, keep: bool) -> State:
+    say("starting PostgreSQL 17 with TimescaleDB, and mosquitto, on 127.0.0.1")
     before = read_state()
-    folder = root.home / "shared"
-    broker_folder = root.home / "shared-broker"
-    if not folder.exists():
-        root.make_folder("shared", "postgres")
-    shutil.rmtree(broker_folder, ignore_errors=True)
-    root.make_folder("shared-broker", "mosquitto")
     # The same ports as last time where they are free, so that a shell's exports stay true.
-    ports = [before.database.port, before.broker.port] if before else [free_port(), free_port()]
-    ports = [free_port() if accepts_connections("127.0.0.1", port) else port for port in ports]
-    database = DatabaseServer(root, folder, port=ports[0], outlives_parent=True)
-    broker = Broker(root, broker_folder, port=ports[1], outlives_parent=True)
-    database.start()
-    try:
+    database_port = _port(before.database.port if before else None)
+    broker_port = _port(before.broker.port if before else None)
+    place = backend.make_place("database", "database", database_port, keeps_running=True)
+    broker_place = backend.make_place("broker", "broker", broker_port, keeps_running=True)
+    database = DatabaseServer(backend, place, database_port)
+    broker = Broker(backend, broker_place, broker_port)
+    with _stopped_on_failure(place), _stopped_on_failure(broker_place):
+        database.start()
         broker.start()
+        return State(
+            dsn=database.dsn,
+            mqtt=broker.address,
+            root=str(backend.path) if isinstance(backend, DebianRoot) else "",
+            kept=keep,
+            database=Server(database_port, place.identity()),
+            broker=Server(broker_port, broker_place.identity()),
+        )
+
+
+@contextlib.contextmanager
+def _stopped_on_failure(place: Place) -> Iterator[None]:
+    try:
+        yield
     except BaseException:
-        database.stop()
+        place.kill()
         raise
-    state = State(
-        dsn=database.dsn,
-        mqtt=broker.address,
-        root=str(root.path),
-        database=_server(database.pid, database.port, root.inner(folder)),
-        broker=_server(broker.pid, broker.port, root.inner(broker_folder)),
-    )
-    partial = _state_file().with_suffix(".partial")
-    partial.touch(mode=0o600)
-    partial.write_text(json.dumps(asdict(state), indent=2))
-    partial.rename(_state_file())
-    say(f"services are up: PostgreSQL on port {ports[0]}, mosquitto on port {ports[1]}")
-    return state
 
 
-def _server(pid: int, port: int, folder: str) -> Server:
-    ticks = started_ticks(pid)
-    if ticks is None:
-        raise RuntimeError(f"process {pid} ended at once")
-    return Server(pid, ticks, port, folder)
+def _port(wanted: int | None) -> int:
+    if wanted is None or accepts_connections("127.0.0.1", wanted):
+        return free_port()
+    return wanted
 
 
 def _stop_noted(say: Say) -> None:
     state = read_state()
     if state is None:
         return
-    for name, server, number in (
-        ("mosquitto", state.broker, signal.SIGTERM),
-        ("PostgreSQL", state.database, signal.SIGINT),
-    ):
+    for name in ("broker", "database"):
+        server: Server = getattr(state, name)
         if server.alive:
-            say(f"stopping {name}")
-            _stop(server, number)
+            say(f"stopping {_TITLES[name]}")
+            server.stop(_STOP_SIGNALS[name])
 
 
-def _stop(server: Server, number: signal.Signals) -> None:
-    below = [(pid, started_ticks(pid)) for pid in descendants(server.pid)]
-    os.kill(server.pid, number)
-    if wait_gone(server.pid, server.ticks, 30):
-        return
-    for pid, ticks in [(server.pid, server.ticks), *below]:
-        if started_ticks(pid) == ticks:
-            os.kill(pid, signal.SIGKILL)
-    wait_gone(server.pid, server.ticks, 10)
+def _write_state(state: State) -> None:
+    partial = _state_file().with_suffix(".partial")
+    # It holds a password.
+    partial.touch(mode=0o600)
+    partial.write_text(json.dumps(asdict(state), indent=2))
+    partial.rename(_state_file())
 
 
 def _state_file() -> Path:
     return services_dir() / "state.json"
+
+
+def _users_file() -> Path:
+    return services_dir() / "in-use"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -193,35 +251,45 @@ def main(arguments: Sequence[str]) -> int:
     match list(arguments):
         case ["up"]:
             try:
-                up(say)
+                state = up(say)
             except ServicesUnavailable as reason:
                 say(f"not available: {reason}")
                 return UNAVAILABLE
+            say(f"PostgreSQL on port {state.database.port}, mosquitto on {state.broker.port}")
         case ["down"]:
             down(say)
         case ["env"]:
-            state = running_state()
-            if state is None:
-                say("not up; start them with: scripts/services up")
-                return DOWN
-            for name, value in state.environment().items():
-                sys.stdout.write(f"export {name}={shlex.quote(value)}\n")
+            return _print_environment(say)
         case ["status"]:
-            return _status()
+            return _print_status()
+        case ["run", *command] if command:
+            return run(command, say)
         case _:
-            sys.stderr.write("usage: scripts/services up | down | env | status\n")
+            sys.stderr.write("usage: scripts/services up | down | env | status | run COMMAND...\n")
             return 2
     return 0
 
 
-def _status() -> int:
+def _print_environment(say: Say) -> int:
+    state = running_state()
+    if state is None:
+        say("not up; start them with: scripts/services up")
+        return DOWN
+    for name, value in state.environment().items():
+        sys.stdout.write(f"export {name}={shlex.quote(value)}\n")
+    return 0
+
+
+def _print_status() -> int:
     state = read_state()
     if state is None:
         sys.stdout.write("down\n")
         return DOWN
-    for name, server in (("PostgreSQL", state.database), ("mosquitto", state.broker)):
+    for name, title in _TITLES.items():
+        server: Server = getattr(state, name)
+        where = ", ".join(f"{key} {value}" for key, value in server.identity.items())
         word = "up" if server.alive else "down"
-        sys.stdout.write(f"{name}: {word}, port {server.port}, pid {server.pid}\n")
+        sys.stdout.write(f"{title}: {word}, port {server.port}, {where}\n")
     return 0 if state.alive else DOWN
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 import threading
@@ -310,4 +311,4 @@ async def test_eventually_leaves_the_loop_free_in_an_async_test(eventually):
 
     assert await eventually(asserting) == 7
     with pytest.raises(KeyError):
-        await eventually(lambda: {}["absent"])
+        await eventually(lambda: os.environ["NO_SUCH_VARIABLE"])
