@@ -1,0 +1,213 @@
+"""Writes batches of readings: one connection, binary COPY, and each reading once.
+
+    batch --sorted, unique--> COPY into readings ----------------------> committed
+                                   | a key is there already (23505)
+                                   v
+                              COPY into a temporary table --> INSERT .. ON CONFLICT DO NOTHING
+
+COPY alone is the fastest way in and knows no duplicates.  They are rare until something is sent
+again, and then they come in rows, so after one the slower way is taken until a batch has none.
+A connection that was lost may have committed before it went: the next batch takes that way too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import psycopg
+
+from devices.reading import Batch
+from storage.editions import detect
+from storage.instant import SERVER_EPOCH_US, out_of_range
+from storage.outcome import Outcome
+from storage.pool import Connection, connect, hardened
+from storage.statements import statements
+
+# One row in the binary form of COPY: the number of fields, then each field's length and value.
+# PostgreSQL manual, COPY, "Binary Format"; everything is big-endian.
+_ROW = np.dtype(
+    [
+        ("fields", ">i2"),
+        ("series_id_length", ">i4"),
+        ("series_id", ">i4"),
+        ("observed_at_length", ">i4"),
+        ("observed_at", ">i8"),
+        ("received_at_length", ">i4"),
+        ("received_at", ">i8"),
+        ("value_length", ">i4"),
+        ("value", ">f8"),
+        ("quality_length", ">i4"),
+        ("quality", ">i4"),
+    ]
+)
+_HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_TAIL = b"\xff\xff"
+_NULL = -1
+
+
+def copy_bytes(batch: Batch) -> bytes:
+    """Return *batch* as the whole input of a binary COPY of the five columns, NaN as NULL."""
+    rows = np.empty(len(batch), _ROW)
+    rows["fields"] = 5
+    for name, length in (("series_id", 4), ("observed_at", 8), ("received_at", 8), ("quality", 4)):
+        rows[f"{name}_length"] = length
+    rows["series_id"] = batch.series_id
+    rows["observed_at"] = batch.observed_at_us - SERVER_EPOCH_US
+    rows["received_at"] = batch.received_at_us - SERVER_EPOCH_US
+    rows["value"] = batch.value
+    rows["quality"] = batch.quality
+    missing = np.isnan(batch.value)
+    rows["value_length"] = np.where(missing, _NULL, 8)
+    return b"".join((_HEAD, _without_values(rows, missing), _TAIL))
+
+
+def _without_values(rows: npt.NDArray[np.void], missing: npt.NDArray[np.bool_]) -> bytes:
+    """Return the bytes of *rows*, leaving out the eight of the value where it is *missing*."""
+    if not missing.any():
+        return rows.tobytes()
+    kept = np.ones((len(rows), _ROW.itemsize), bool)
+    start = _offset("value")
+    kept[missing, start : start + 8] = False
+    return rows.view(np.uint8).reshape(len(rows), _ROW.itemsize)[kept].tobytes()
+
+
+def _offset(name: str) -> int:
+    fields = _ROW.fields
+    assert fields is not None
+    return fields[name][1]
+
+
+async def copy_readings(connection: Connection, batch: Batch) -> None:
+    """Copy *batch* straight into readings, as fast as this database takes rows.
+
+    Nothing is sorted, checked or committed; a key that is there already fails the whole COPY.  The
+    measure that everything else is compared with.
+    """
+    async with connection.cursor().copy(_SQL["copy"]) as copy:
+        await copy.write(copy_bytes(batch))
+
+
+class ReadingWriter:
+    """Writes batches on one connection of its own, which it opens, loses and opens again.
+
+    ``async with ReadingWriter(dsn) as writer`` does not wait for the database; the first `write`
+    connects.  *timeout_s* bounds each `write`, also against a server that hangs.
+    """
+
+    def __init__(
+        self, dsn: str, *, timeout_s: float = 20.0, application_name: str = "greenhouse-writer"
+    ) -> None:
+        self._conninfo = hardened(dsn, application_name)
+        self._timeout_s = timeout_s
+        self._connection: Connection | None = None
+        self._one_at_a_time = asyncio.Lock()
+        self._expect_duplicates = True
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._disconnect()
+
+    async def write(self, batch: Batch) -> Outcome:
+        """Write *batch* whole or not at all; the same batch again is harmless.
+
+        Never raises for what the database does.  The first reading of a key stays, whatever value
+        comes later.  ``refused`` tells that some row can never be taken: an infinite value, or a
+        time outside the years 1 to 9999.
+        """
+        if wrong := _unfit(batch):
+            return Outcome("refused", reason=wrong)
+        if not len(batch):
+            return Outcome("written")
+        async with self._one_at_a_time:
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    return await self._write(batch)
+            except (psycopg.Error, OSError, TimeoutError) as error:
+                if not isinstance(error, psycopg.DataError | psycopg.IntegrityError):
+                    await self._disconnect()
+                return Outcome.failed(error)
+            except BaseException:
+                await self._disconnect()
+                raise
+
+    async def _write(self, batch: Batch) -> Outcome:
+        connection = await self._connected()
+        first, repeated = batch.sorted_unique()
+        if not self._expect_duplicates:
+            try:
+                async with connection.transaction():
+                    await copy_readings(connection, first)
+            except psycopg.errors.UniqueViolation:
+                self._expect_duplicates = True
+            else:
+                return Outcome("written", len(first), len(repeated), _differing(first, repeated))
+        outcome = await self._merge(connection, Batch.concatenate([first, repeated]))
+        self._expect_duplicates = outcome.duplicates > len(repeated)
+        return outcome
+
+    async def _merge(self, connection: Connection, rows: Batch) -> Outcome:
+        """Insert those of *rows* whose key is new; of several with one key the first in order."""
+        async with connection.transaction():
+            async with connection.cursor().copy(_SQL["copy_incoming"]) as copy:
+                await copy.write(copy_bytes(rows))
+            inserted = (await connection.execute(_SQL["insert_incoming"])).rowcount
+            conflicts = 0
+            if inserted < len(rows):
+                found = await (await connection.execute(_SQL["count_conflicts"])).fetchone()
+                conflicts = int(found[0]) if found else 0
+        return Outcome("written", inserted, len(rows) - inserted, conflicts)
+
+    async def _connected(self) -> Connection:
+        if self._connection is None or self._connection.closed:
+            self._expect_duplicates = True
+            connection = self._connection = await connect(self._conninfo, autocommit=True)
+            await connection.execute(_SQL["create_incoming"])
+            if (await detect(connection)).has_continuous_aggregates:
+                await connection.execute(_SQL["unpack_freely"])
+        return self._connection
+
+    async def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+
+_SQL = statements("readings")
+
+
+def _unfit(batch: Batch) -> str:
+    """Return what in *batch* no database could take, in one line; empty when it is fit."""
+    if np.isinf(batch.value).any():
+        at = int(np.isinf(batch.value).argmax())
+        return f"series {batch.series_id[at]}: value is {batch.value[at]}, expected a finite number"
+    for name in ("observed_at_us", "received_at_us"):
+        if out_of_range(getattr(batch, name)):
+            return f"{name} outside the years 1 to 9999"
+    return ""
+
+
+def _differing(first: Batch, repeated: Batch) -> int:
+    """Return how many of *repeated* hold another value than the row of *first* with their key."""
+    if not len(repeated):
+        return 0
+    key = np.dtype([("series_id", np.int32), ("at", np.int64)])
+
+    def keys(batch: Batch) -> npt.NDArray[np.void]:
+        made = np.empty(len(batch), key)
+        made["series_id"], made["at"] = batch.series_id, batch.observed_at_us
+        return made
+
+    kept = first.value[np.searchsorted(keys(first), keys(repeated))]
+    same = (kept == repeated.value) | (np.isnan(kept) & np.isnan(repeated.value))
+    return int((~same).sum())
