@@ -48,6 +48,11 @@ class Counters:
     batches_written: int = 0
     sink_retries: defaultdict[str, int] = field(default_factory=_labelled)
     readings_dropped: defaultdict[str, int] = field(default_factory=_labelled)
+    mqtt_connections: int = 0
+    mqtt_failures: defaultdict[str, int] = field(default_factory=_labelled)
+    mqtt_acknowledged: int = 0
+    mqtt_dropped: int = 0
+    mqtt_subscriptions_refused: int = 0
     sessions_lost: int = 0
     gaps: defaultdict[str, int] = field(default_factory=_labelled)
 
@@ -99,6 +104,11 @@ HELP: Mapping[str, tuple[str, str]] = {
     "batches_written": ("", "Batches that the database took"),
     "sink_retries": ("outcome", "Batches that had to be offered again"),
     "readings_dropped": ("place", "Readings dropped from a full queue of a listener"),
+    "mqtt_connections": ("", "Connections that the broker took"),
+    "mqtt_failures": ("kind", "Connections that ended or never came about"),
+    "mqtt_acknowledged": ("", "Messages that the broker was told are ours"),
+    "mqtt_dropped": ("", "Messages of QoS 0 that were received and could not be kept"),
+    "mqtt_subscriptions_refused": ("", "Answers of the broker that refuse a subscription"),
     "sessions_lost": ("", "Sessions that the broker did not know any more"),
     "gaps": ("reason", "Stretches of time in which something may not have arrived"),
 }
