@@ -6,7 +6,7 @@ setup.  They are read off the SQLSTATE; an error without one never reached a ser
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import psycopg
 from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
@@ -15,19 +15,27 @@ Trouble = Literal["unavailable", "refused", "misconfigured"]
 
 
 class StorageError(Exception):
-    """Root of this package's errors."""
+    """Root of this package's errors; *kind* is None where it is not about something offered."""
+
+    kind: ClassVar[Trouble | None] = None
 
 
 class DatabaseUnavailable(StorageError):
     """The database did not answer, or not in time; nothing is wrong with what was asked."""
 
+    kind = "unavailable"
+
 
 class DatabaseMisconfigured(StorageError):
     """A person must mend something: credentials, permissions, a table, a read-only server."""
 
+    kind = "misconfigured"
+
 
 class DataRefused(StorageError):
     """The database can never take this value; the message names it."""
+
+    kind = "refused"
 
 
 class MigrationError(StorageError):
@@ -73,6 +81,8 @@ def trouble(error: BaseException) -> Trouble:
     """Return which kind *error* is of; raise it again when it is none of the database's."""
     if isinstance(error, (PoolTimeout, PoolClosed, TooManyRequests, TimeoutError, OSError)):
         return "unavailable"
+    if isinstance(error, StorageError) and error.kind is not None:
+        return error.kind
     if not isinstance(error, (psycopg.Error, UnicodeEncodeError)):
         raise error
     if isinstance(error, UnicodeEncodeError):

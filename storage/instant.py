@@ -26,6 +26,11 @@ def microseconds(at: datetime) -> int:
     return (at - _EPOCH) // _MICROSECOND
 
 
+def fits(us: int) -> bool:
+    """Whether *us* lies in the years 1 to 9999."""
+    return FIRST_US <= us <= LAST_US
+
+
 def out_of_range(us: np.ndarray[tuple[int], np.dtype[np.int64]]) -> bool:
     """Whether any of *us* lies outside the years 1 to 9999."""
     return bool(len(us)) and bool(us.min() < FIRST_US or us.max() > LAST_US)

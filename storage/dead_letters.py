@@ -1,0 +1,187 @@
+"""Dead letters: received, not understood, kept whole until somebody mends the profile."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg.rows import dict_row
+
+from devices.dead_letter import DeadLetter
+from storage.errors import StorageError
+from storage.instant import fits, instant, microseconds
+from storage.outcome import Outcome
+from storage.pool import Connection, Pool
+from storage.statements import statements
+
+_PAGE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class KeptLetter:
+    """A dead letter as it is kept.
+
+    *replayed_at* is when it was last handed in again, None while it waits.
+    """
+
+    id: str
+    letter: DeadLetter
+    replayed_at: datetime | None
+
+
+class DeadLetterStore:
+    """The dead letters behind *pool*; reads may raise the errors of `Pool.run`."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def put(self, letters: Sequence[DeadLetter]) -> Outcome:
+        """Keep *letters* whole; never raises for what the database does.
+
+        One that is kept already is a duplicate, and waits again if it had been replayed: it has
+        failed once more.  Only the reason and what is shown of the topic lose characters that the
+        database cannot hold.
+        """
+        if any(not fits(letter.received_at_us) for letter in letters):
+            return Outcome("refused", reason="received_at outside the years 1 to 9999")
+        rows = [_row(letter) for letter in {letter.id: letter for letter in letters}.values()]
+        columns = {name: [row[name] for row in rows] for name in _COLUMNS}
+
+        async def put(connection: Connection) -> int:
+            cursor = await connection.execute(_SQL["put"], columns)
+            return sum([inserted async for (inserted,) in cursor])
+
+        try:
+            inserted = await self._pool.run(put)
+        except StorageError as error:
+            return Outcome.failed(error)
+        return Outcome("written", inserted, len(letters) - inserted)
+
+    async def list(
+        self,
+        limit: int,
+        code: str | None = None,
+        source: str | None = None,
+        before: str | None = None,
+    ) -> list[KeptLetter]:
+        """Return up to *limit* letters, the newest first.
+
+        *before* is the id of the last letter of the page before this one.
+        """
+        arguments = {"limit": limit, "code": code, "source": source, "before": before}
+        return [*await self._read("list", arguments)]
+
+    async def get(self, letter_id: str) -> KeptLetter | None:
+        """Return one letter, None when it is not kept (any more)."""
+        found = await self._read("get", {"id": letter_id})
+        return found[0] if found else None
+
+    async def stream(
+        self, code: str | None = None, source: str | None = None, *, replayed: bool = False
+    ) -> AsyncIterator[KeptLetter]:
+        """Yield letters to replay, the oldest first, a page of them in memory.
+
+        With *replayed*, those that were handed in before come too.  To replay one, mark it first
+        and then hand it in: should it fail again, `put` makes it wait again.
+        """
+        after: KeptLetter | None = None
+        while True:
+            page = await self._read(
+                "page",
+                {
+                    "limit": _PAGE,
+                    "code": code,
+                    "source": source,
+                    "replayed": replayed,
+                    "after_at": instant(after.letter.received_at_us) if after else None,
+                    "after_id": after.id if after else None,
+                },
+            )
+            for kept in page:
+                yield kept
+            if len(page) < _PAGE:
+                return
+            after = page[-1]
+
+    async def mark_replayed(self, ids: Sequence[str], at: datetime | None) -> int:
+        """Note that *ids* were handed in again at the aware time *at*; return how many are kept.
+
+        None takes the note back, for a letter that could not be handed in.
+        """
+        arguments = {"ids": [*ids], "at": at}
+
+        async def mark(connection: Connection) -> int:
+            return (await connection.execute(_SQL["mark_replayed"], arguments)).rowcount
+
+        return await self._pool.run(mark)
+
+    async def counts(self) -> dict[str, int]:
+        """Return how many letters wait to be replayed, by code of the reason."""
+
+        async def count(connection: Connection) -> dict[str, int]:
+            return {code: n async for code, n in await connection.execute(_SQL["counts"])}
+
+        return await self._pool.run(count)
+
+    async def _read(self, name: str, arguments: Mapping[str, object]) -> Sequence[KeptLetter]:
+        async def read(connection: Connection) -> Sequence[KeptLetter]:
+            cursor = connection.cursor(row_factory=dict_row)
+            return [_kept(row) async for row in await cursor.execute(_SQL[name], arguments)]
+
+        return await self._pool.run(read)
+
+
+_SQL = statements("dead_letters")
+_COLUMNS = (
+    "id",
+    "source",
+    "topic",
+    "topic_bytes",
+    "payload",
+    "received_at",
+    "code",
+    "text",
+    "flags",
+)
+
+
+def _row(letter: DeadLetter) -> dict[str, Any]:
+    topic = _showable(letter.topic)
+    as_received = None
+    if topic != letter.topic:
+        as_received = letter.topic.encode("utf-8", "surrogateescape")
+    return {
+        "id": letter.id,
+        "source": letter.source,
+        "topic": topic,
+        "topic_bytes": as_received,
+        "payload": letter.payload,
+        "received_at": instant(letter.received_at_us),
+        "code": letter.code,
+        "text": _showable(letter.text),
+        "flags": letter.flags,
+    }
+
+
+def _kept(row: Mapping[str, Any]) -> KeptLetter:
+    topic = row["topic"]
+    if row["topic_bytes"] is not None:
+        topic = row["topic_bytes"].decode("utf-8", "surrogateescape")
+    letter = DeadLetter(
+        row["source"],
+        topic,
+        row["payload"],
+        microseconds(row["received_at"]),
+        row["code"],
+        row["text"],
+        row["flags"],
+    )
+    return KeptLetter(row["id"], letter, row["replayed_at"])
+
+
+def _showable(text: str) -> str:
+    """Return *text* with the replacement character for what the server's text cannot hold."""
+    valid = text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+    return valid.replace("\0", "\N{REPLACEMENT CHARACTER}")

@@ -1,0 +1,64 @@
+-- name: put
+-- Keep letters; one that is kept already and was replayed has failed again, so it waits again.
+INSERT INTO dead_letters AS old (
+    id, source, topic, topic_bytes, payload, received_at, code, text, flags
+)
+SELECT id, source, topic, topic_bytes, payload, received_at, code, text, flags
+FROM unnest(
+    %(id)s::text [], %(source)s::text [], %(topic)s::text [], %(topic_bytes)s::bytea [],
+    %(payload)s::bytea [], %(received_at)s::timestamptz [], %(code)s::text [], %(text)s::text [],
+    %(flags)s::integer []
+) AS letter (id, source, topic, topic_bytes, payload, received_at, code, text, flags)
+ON CONFLICT (id) DO UPDATE SET replayed_at = NULL
+WHERE old.replayed_at IS NOT NULL
+RETURNING (xmax = 0) AS inserted;
+
+-- name: list
+-- A page of letters, the newest first.
+SELECT id, source, topic, topic_bytes, payload, received_at, code, text, flags, replayed_at
+FROM dead_letters
+WHERE
+    (%(code)s::text IS NULL OR code = %(code)s)
+    AND (%(source)s::text IS NULL OR source = %(source)s)
+    AND (
+        %(before)s::text IS NULL
+        OR (received_at, id) < (
+            SELECT received_at, id FROM dead_letters WHERE id = %(before)s
+        )
+    )
+ORDER BY received_at DESC, id DESC
+LIMIT %(limit)s;
+
+-- name: get
+-- One letter.
+SELECT id, source, topic, topic_bytes, payload, received_at, code, text, flags, replayed_at
+FROM dead_letters
+WHERE id = %(id)s;
+
+-- name: page
+-- A page of letters to replay, the oldest first.
+SELECT id, source, topic, topic_bytes, payload, received_at, code, text, flags, replayed_at
+FROM dead_letters
+WHERE
+    (%(code)s::text IS NULL OR code = %(code)s)
+    AND (%(source)s::text IS NULL OR source = %(source)s)
+    AND (%(replayed)s OR replayed_at IS NULL)
+    AND (
+        %(after_id)s::text IS NULL
+        OR (received_at, id) > (%(after_at)s::timestamptz, %(after_id)s)
+    )
+ORDER BY received_at, id
+LIMIT %(limit)s;
+
+-- name: mark_replayed
+-- Note when letters were handed in again.
+UPDATE dead_letters SET replayed_at = %(at)s
+WHERE id = ANY(%(ids)s::text []);
+
+-- name: counts
+-- How many letters wait, by reason.
+SELECT code, count(*) AS letters
+FROM dead_letters
+WHERE replayed_at IS NULL
+GROUP BY code
+ORDER BY code;
