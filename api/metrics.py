@@ -1,8 +1,12 @@
-"""Prometheus metrics: the service's counters, its process, and HTTP itself."""
+"""Prometheus metrics: the service's counters and state, its process, and HTTP itself.
+
+A registry of its own, not the library's global one: two services in one process (tests, the demo)
+do not count into each other.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 from prometheus_client import (
     CollectorRegistry,
@@ -12,9 +16,99 @@ from prometheus_client import (
     PlatformCollector,
     ProcessCollector,
 )
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
-from prometheus_client.registry import Collector
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from api.health import Health
+from ingest.counters import HELP, Counters
+
+MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
 _BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class HttpMetrics:
+    """Counts requests and their time by route template, so that a metric is not made per series."""
+
+    def __init__(self, counters: Counters) -> None:
+        self._registry = CollectorRegistry()
+        self._requests = Counter(
+            "greenhouse_http_requests",
+            "HTTP requests answered",
+            ("method", "route", "status"),
+            registry=self._registry,
+        )
+        self._seconds = Histogram(
+            "greenhouse_http_request_seconds",
+            "Time to answer an HTTP request",
+            ("method", "route"),
+            buckets=_BUCKETS_S,
+            registry=self._registry,
+        )
+        ProcessCollector(registry=self._registry)
+        PlatformCollector(registry=self._registry)
+        GCCollector(registry=self._registry)
+        self._registry.register(_ServiceCounters(counters))
+
+    def observe(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count one request; *status* 0 is a client that went away before the answer began."""
+        method = method if method in _METHODS else "other"
+        self._requests.labels(method, route, str(status) if status else "none").inc()
+        self._seconds.labels(method, route).observe(seconds)
+
+    def exposition(self, health: Health) -> bytes:
+        """Return everything in Prometheus' text form, the state in *health* as gauges."""
+        return generate_latest(_Together(self._registry, health))
+
+
+class _ServiceCounters:
+    """What ingest counted, under the names and with the words that it gives."""
+
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+
+    def collect(self) -> Iterator[Metric]:
+        families = {
+            name: CounterMetricFamily(f"greenhouse_{name}", text, labels=[label] if label else [])
+            for name, (label, text) in HELP.items()
+        }
+        for (name, labels), number in self._counters.snapshot().items():
+            families[name].add_metric([word for _, word in labels], number)
+        yield from families.values()
+
+
+class _Together:
+    def __init__(self, registry: CollectorRegistry, health: Health) -> None:
+        self._registry = registry
+        self._health = health
+
+    def collect(self) -> Iterable[Metric]:
+        yield from self._registry.collect()
+        yield from _gauges(self._health)
+
+
+def _gauges(health: Health) -> Iterator[Metric]:
+    up = GaugeMetricFamily("greenhouse_database_up", "Whether the database answers")
+    up.add_metric([], float(health.database.reachable))
+    yield up
+    if health.spool is not None:
+        spool = health.spool
+        for name, text, value in (
+            (
+                "lag_seconds",
+                "Age of the oldest arrival that is not yet in the database",
+                spool.lag_s,
+            ),
+            ("size_bytes", "Size of the spool on its disk", float(spool.size_bytes)),
+            ("accepting", "Whether the spool takes more", float(spool.accepting)),
+        ):
+            gauge = GaugeMetricFamily(f"greenhouse_spool_{name}", text)
+            gauge.add_metric([], value)
+            yield gauge
+    brokers = GaugeMetricFamily(
+        "greenhouse_broker_connected", "Whether a broker is connected", labels=["broker"]
+    )
+    for broker in health.brokers:
+        brokers.add_metric([broker.name], float(broker.connected))
+    yield brokers

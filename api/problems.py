@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,9 @@ from fastapi.responses import Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from storage.errors import DatabaseUnavailable
+from storage.errors import DatabaseMisconfigured, DatabaseUnavailable
+
+log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 5
@@ -81,13 +84,6 @@ class ProblemBody(BaseModel):
     errors: list[FindingBody] = []
 
 
-def not_found(kind: str, code: str, hint: str) -> Problem:
-    """Return the problem of a name that is not known, with the nearest one that is."""
-    near = f"; did you mean {hint}?" if hint else ""
-    finding = Finding(f"path.{kind}", shown(code), f"the code of a {kind}", hint)
-    return Problem(404, f"unknown-{kind}", f"no {kind} {shown(code)}{near}", findings=[finding])
-
-
 def invalid_query(*findings: Finding) -> Problem:
     """Return the problem of a query that cannot be meant; the detail repeats the first finding."""
     first = findings[0]
@@ -140,12 +136,14 @@ def install(app: FastAPI) -> None:
         return problem_response(invalid_query(*findings), request_id_of(request))
 
     async def on_no_database(request: Request, error: Exception) -> Response:
+        log.warning("request %s: %s: %s", request_id_of(request), type(error).__name__, error)
         return problem_response(database_away(), request_id_of(request))
 
     app.add_exception_handler(Problem, on_problem)
     app.add_exception_handler(HTTPException, on_http)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(DatabaseUnavailable, on_no_database)
+    app.add_exception_handler(DatabaseMisconfigured, on_no_database)
 
 
 def database_away() -> Problem:

@@ -1,39 +1,126 @@
-"""What the HTTP room is given: typed, opened by somebody else, closed by them too."""
+"""What the HTTP room is given: opened by somebody else, and closed by them too."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from fastapi import Request
 
-from devices.dead_letter import DeadLetter
+from api.health import Health
+from api.tokens import Tokens
 from devices.gap import Gap
+from devices.reading import Batch
 from devices.registry import Registry
 from ingest.collector import Inlet
+from ingest.counters import Counters
+from storage.dead_letters import KeptLetter
 from storage.history import Buckets, Points
-
-if TYPE_CHECKING:
-    from api.auth import Tokens
+from storage.history import Step as RolledStep
 
 
 class ReadingHistory(Protocol):
-    """Readings as they were stored; every method may raise `storage` 's DatabaseUnavailable."""
+    """What `storage.history.History` answers; every method may raise `DatabaseUnavailable`."""
 
     async def raw(
         self, series_ids: Sequence[int], start_us: int, end_us: int, limit: int
-    ) -> Mapping[int, Points]:
-        """Return the readings in [start, end), at most *limit* rows in all."""
+    ) -> dict[int, Points]:
+        """Return the readings of each series in [start, end), the oldest *limit* of each."""
         ...
 
     async def rolled(
-        self, series_ids: Sequence[int], start_us: int, end_us: int, step: str
-    ) -> Mapping[int, Buckets]:
-        """Return the buckets that begin in [start, end)."""
+        self, series_ids: Sequence[int], start_us: int, end_us: int, step: RolledStep
+    ) -> dict[int, Buckets]:
+        """Return the filled buckets of each series that begin in [start, end)."""
         ...
 
-    async def latest(self, series_ids: Collection[int] | None = None) -> Mapping[int, Points]:
-        """Return the newest reading of each series."""
+    async def count(self, series_ids: Sequence[int], start_us: int, end_us: int, cap: int) -> int:
+        """Return how many readings there are in [start, end), at most *cap*."""
         ...
+
+    async def latest(self, series_ids: Sequence[int] | None = None) -> Batch:
+        """Return the newest reading of each series that has any."""
+        ...
+
+
+class DeadLetterShelf(Protocol):
+    """What `storage.dead_letters.DeadLetterStore` answers; may raise `DatabaseUnavailable`."""
+
+    async def list(
+        self, limit: int, code: str | None, source: str | None, before: str | None
+    ) -> list[KeptLetter]:
+        """Return up to *limit* letters, the newest first, after the one with the id *before*."""
+        ...
+
+
+class GapShelf(Protocol):
+    """What `storage.gaps.GapStore` answers; may raise `DatabaseUnavailable`."""
+
+    async def list(self, since_us: int, until_us: int) -> list[Gap]:
+        """Return the gaps that touch the span, by start."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much one request may bring or take.
+
+    *max_points* is how many points a series gets when the step is chosen for the client;
+    *max_total_points* bounds a JSON answer, *max_table_rows* a table (CSV, Arrow, Parquet).
+    """
+
+    max_body_bytes: int = 1_000_000
+    body_timeout_s: float = 30.0
+    max_points: int = 720
+    max_total_points: int = 10_000
+    max_table_rows: int = 200_000
+    max_series: int = 200
+    max_range_s: float = 400 * 86400.0
+    max_page: int = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class ApiSettings:
+    """*open_loopback_reads*: reads from this machine need no token; never set behind a proxy that
+    runs on this machine and hides itself.  *page* serves the operators' page, *docs* ``/docs``.
+    """
+
+    open_loopback_reads: bool = False
+    page: bool = True
+    docs: bool = False
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything that a route may need.
+
+    *registry* returns what is in use now; *archive* the same with retired series after it, whose
+    readings can still be asked for by name (the registry itself if None).  *inlet* is None in a
+    process that only reads.  *now_us* is the clock, microseconds since 1970 UTC.
+    """
+
+    registry: Callable[[], Registry]
+    history: ReadingHistory
+    dead_letters: DeadLetterShelf
+    gaps: GapShelf
+    health: Callable[[], Awaitable[Health]]
+    counters: Counters
+    tokens: Tokens
+    archive: Callable[[], Registry] | None = None
+    inlet: Inlet | None = None
+    settings: ApiSettings = field(default_factory=ApiSettings)
+    now_us: Callable[[], int] = lambda: time.time_ns() // 1000
+
+    def everything(self) -> Registry:
+        """Return the registry with whatever was ever registered."""
+        return self.registry() if self.archive is None else self.archive()
+
+
+def services_of(request: Request) -> Services:
+    """Return the services of the application that *request* came to."""
+    services = request.app.state.services
+    assert isinstance(services, Services)
+    return services

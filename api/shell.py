@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.metrics import HttpMetrics
@@ -67,6 +67,8 @@ class Shell:
                 await problem_response(refusal, answer.request_id)(scope, receive, answer.send)
             else:
                 await self._app(scope, receive, answer.send)
+        except ClientDisconnect:
+            log.info("request %s: the client went away", answer.request_id)
         except Exception:
             log.exception("request %s failed: %s %r", answer.request_id, scope["method"],
                           scope["path"])  # fmt: skip
@@ -104,8 +106,3 @@ def _route(scope: Scope) -> str:
     """Return the template of the matched route: a path itself would make a metric per series."""
     route: Any = scope.get("route")
     return str(getattr(route, "path", "")) or "unmatched"
-
-
-def client_address(request: Request) -> str:
-    """Return the peer's address, for the log."""
-    return request.client.host if request.client else "unknown"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 
@@ -16,9 +17,9 @@ def iso_times(at_us: Int64Array) -> list[str]:
 
     All of a column have the same number of places.
     """
-    unit = "us" if (at_us % 1000).any() else "ms"
+    unit: Literal["us", "ms"] = "us" if (at_us % 1000).any() else "ms"
     text: list[str] = np.datetime_as_string(
-        at_us.astype("datetime64[us]"), unit=unit, timezone="UTC"
+        at_us.view("datetime64[us]"), unit=unit, timezone="UTC"
     ).tolist()
     return text
 

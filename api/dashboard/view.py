@@ -1,0 +1,163 @@
+"""What the page shows, as plain values: places in the order of the site tree, rows with marks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from api.catalogue import series_name, site_name
+from api.dashboard.sparkline import Sparkline
+from api.dashboard.texts import Language, age_text
+from api.newest import Newest
+from devices.quality import BAD_MASK, SUSPECT_MASK, QualityLevel
+from devices.quantity import QUANTITIES
+from devices.registry import Registry
+from devices.site import Medium, Placement, Site, SiteKind
+
+SHOW_AGE_AFTER_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One series on the page; *state* is ok, suspect, bad, stale or unseen."""
+
+    series: str
+    label: str
+    placement: str
+    value: str
+    unit: str
+    decimals: int
+    state: str
+    note: str
+    spark: Sparkline | None
+    low: str
+    high: str
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Rows of one medium, or of one zone of a house."""
+
+    title: str
+    rows: list[Row] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One place: a greenhouse with its zones, or another site that has sensors of its own."""
+
+    code: str
+    name: str
+    path: str
+    groups: list[Group]
+
+    def count(self, state: str) -> int:
+        """Return how many rows are in *state*."""
+        return sum(row.state == state for group in self.groups for row in group.rows)
+
+
+def cards(
+    registry: Registry,
+    newest: Sequence[Newest],
+    sparks: Mapping[str, Sparkline],
+    language: Language,
+    words: Mapping[str, str],
+) -> list[Card]:
+    """Return the places of *newest*, in the order of the registry."""
+    by_place: dict[str, dict[str, Group]] = {}
+    for one in newest:
+        place = place_of(registry, one.series.site)
+        title = _group_title(registry, one, place, language, words)
+        group = by_place.setdefault(place.code, {}).setdefault(title, Group(title))
+        group.rows.append(_row(one, sparks.get(one.series.code), language, words))
+    return [
+        Card(
+            site.code,
+            _name(site, language),
+            " · ".join(_name(above, language) for above in _above(registry, site)),
+            list(by_place[site.code].values()),
+        )
+        for site in registry.sites
+        if site.code in by_place
+    ]
+
+
+def place_of(registry: Registry, code: str) -> Site:
+    """Return the greenhouse that *code* is or lies in, or the site itself."""
+    for site in registry.ancestors(code):
+        if site.kind is SiteKind.GREENHOUSE:
+            return site
+    return registry.site[code]
+
+
+def _above(registry: Registry, site: Site) -> list[Site]:
+    """Return the two sites above *site*, outermost first: enough to tell houses apart."""
+    return list(registry.ancestors(site.code))[1:3][::-1]
+
+
+def _group_title(
+    registry: Registry, one: Newest, place: Site, language: Language, words: Mapping[str, str]
+) -> str:
+    series = one.series
+    medium = words[series.medium.value]
+    if series.site == place.code:
+        return medium
+    return f"{_name(registry.site[series.site], language)} · {medium}"
+
+
+def _row(one: Newest, spark: Sparkline | None, language: Language, words: Mapping[str, str]) -> Row:
+    series = one.series
+    quantity = QUANTITIES[series.quantity]
+    zh, en = series_name(series)
+    expected = Placement.OUTDOOR if series.medium is Medium.WEATHER else Placement.INSIDE
+    return Row(
+        series=series.code,
+        label=zh if language == "zh" else en,
+        placement="" if series.placement is expected else words[series.placement.value],
+        value=number(one.value, quantity.decimals),
+        unit="" if quantity.unit == "1" else quantity.unit,
+        decimals=quantity.decimals,
+        state=state_of(one),
+        note=_note(one, language, words),
+        spark=spark,
+        low="" if spark is None else number(spark.low, quantity.decimals),
+        high="" if spark is None else number(spark.high, quantity.decimals),
+    )
+
+
+def number(value: float | None, decimals: int) -> str:
+    """Return *value* with a fixed number of places, a dash where there is none."""
+    if value is None:
+        return "–"
+    text = f"{value:.{decimals}f}"
+    # "-0.0" is a rounding, not a measurement below zero.
+    return text.lstrip("-") if float(text) == 0 else text
+
+
+def state_of(one: Newest) -> str:
+    """Return what the row stands for; old counts before doubtful, for the doubt is old too."""
+    if not one.seen:
+        return "unseen"
+    if one.stale:
+        return "stale"
+    return "ok" if one.level in (QualityLevel.GOOD, None) else str(one.level)
+
+
+def _note(one: Newest, language: Language, words: Mapping[str, str]) -> str:
+    """Return the line under the name: no data, why it is doubtful, how old it is."""
+    if one.age_s is None:
+        return words["no_data"]
+    parts = []
+    if one.stale or one.age_s >= SHOW_AGE_AFTER_S:
+        parts.append(age_text(one.age_s, words))
+    parts += [
+        reason.zh if language == "zh" else reason.en
+        for reason in one.reasons
+        if reason.bit & (BAD_MASK | SUSPECT_MASK)
+    ]
+    return " · ".join(parts)
+
+
+def _name(site: Site, language: Language) -> str:
+    zh, en = site_name(site)
+    return zh if language == "zh" else en

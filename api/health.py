@@ -1,0 +1,73 @@
+"""How the service is: what each part reports, and what that means for who depends on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+SLOW_AFTER_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseHealth:
+    """*edition* is a `storage.editions.Edition`, empty while the database never answered."""
+
+    reachable: bool
+    edition: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolHealth:
+    """*lag_s* is the age of the oldest arrival that is not yet in the database, 0 when none is.
+
+    *accepting* is false while the spool refuses more (full, or its disk fails).
+    """
+
+    accepting: bool
+    lag_s: float
+    size_bytes: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerHealth:
+    """One broker that devices publish to."""
+
+    name: str
+    connected: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What every part of the service says of itself; *spool* is None where nothing is ingested."""
+
+    version: str
+    database: DatabaseHealth
+    spool: SpoolHealth | None = None
+    brokers: tuple[BrokerHealth, ...] = ()
+
+
+class Condition(StrEnum):
+    """``ok``; ``degraded``: works, but look at it; ``unavailable``: cannot do what it is for."""
+
+    OK = "ok"
+    DEGRADED = "degraded"
+    UNAVAILABLE = "unavailable"
+
+
+def condition(health: Health) -> Condition:
+    """Return the worst that any part of *health* stands for.
+
+    Without the database nothing can be read, without room in the spool nothing can be accepted:
+    that is unavailable.  A broker that is away or a spool that falls behind is degraded.
+    """
+    spool = health.spool
+    if not health.database.reachable or (spool and not spool.accepting):
+        return Condition.UNAVAILABLE
+    if not all(broker.connected for broker in health.brokers):
+        return Condition.DEGRADED
+    if spool and spool.lag_s > SLOW_AFTER_S:
+        return Condition.DEGRADED
+    return Condition.OK

@@ -1,0 +1,142 @@
+"""Readings posted over HTTP: judged whole before anything is kept, then arrivals like any other.
+
+Whoever posts is still there to be told, so more is an error here than on a topic: a key that no
+series has, or a time that cannot be believed, refuses the post instead of filling dead letters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from api.problems import Finding, Problem, shown
+from devices.codecs.json import JsonCodec
+from devices.codecs.sample import MAX_PAYLOAD_BYTES, Sample
+from devices.document import nearest
+from devices.duration import format_duration
+from devices.errors import DecodeError
+from devices.registry import Registry
+from devices.series import Device
+from ingest.collector import Arrival
+
+SOURCE = "http"
+_MAX_FINDINGS = 20
+_BOM = b"\xef\xbb\xbf"
+_pieces = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """A post that is good: its *arrivals*, one or more a device, in the order of the post."""
+
+    arrivals: Sequence[Arrival]
+    messages: int
+    readings: int
+    ignored: int
+
+
+def judge(body: bytes, registry: Registry, now_us: int) -> Posted:
+    """Return what *body* brings; raise a 422 `Problem` with everything that is wrong in it.
+
+    *now_us* is the time of receipt, microseconds UTC; a message without a time gets it.
+    """
+    try:
+        samples = JsonCodec().decode(body)
+    except DecodeError as error:
+        raise _unreadable(error.code, error.text) from error
+    is_list = body.removeprefix(_BOM).lstrip()[:1] == b"["
+    findings: list[Finding] = []
+    for index, sample in enumerate(samples):
+        path = f"[{index}]." if is_list else ""
+        findings.extend(_wrong(sample, path, registry, now_us))
+        if len(findings) >= _MAX_FINDINGS:
+            break
+    if findings:
+        raise _refused(findings[:_MAX_FINDINGS])
+    devices = [sample.device or "" for sample in samples]
+    return Posted(
+        arrivals=[
+            Arrival(SOURCE, device, payload, now_us)
+            for device, payload in _payloads(body, devices, is_list)
+        ],
+        messages=len(samples),
+        readings=sum(len(sample.values) for sample in samples),
+        ignored=sum(sample.ignored for sample in samples),
+    )
+
+
+def _unreadable(code: str, text: str) -> Problem:
+    where, _, rest = text.partition(": got ")
+    got, _, expected = rest.partition(", expected ")
+    findings = [Finding(f"body.{where}", got, expected)] if expected else []
+    return Problem(422, "unreadable-payload", f"{code} {text}", code=code, findings=findings)
+
+
+def _refused(findings: Sequence[Finding]) -> Problem:
+    first = findings[0]
+    hint = f" (did you mean {first.hint}?)" if first.hint else ""
+    detail = f"{first.where}: got {first.got}, expected {first.expected}{hint}; nothing was kept"
+    return Problem(422, "refused-readings", detail, findings=findings)
+
+
+def _wrong(sample: Sample, path: str, registry: Registry, now_us: int) -> Iterator[Finding]:
+    where = f"body.{path}"
+    if sample.device is None:
+        yield Finding(f"{where}device", "nothing", "the code of the device that measured")
+        return
+    device = registry.device.get(sample.device)
+    if device is None:
+        hint = nearest(sample.device[:200], registry.device)
+        yield Finding(f"{where}device", shown(sample.device), "a known device", hint)
+        return
+    keys = [series.key for series in device.series]
+    for key in sample.values:
+        if key not in keys:
+            expected = f"a key of {device.code}: {', '.join(keys[:12])}"
+            yield Finding(f"{where}v", shown(key), expected, nearest(key[:200], keys))
+    if sample.observed_at_us is not None:
+        yield from _wrong_time(sample.observed_at_us, where, device, now_us)
+
+
+def _wrong_time(at_us: int, where: str, device: Device, now_us: int) -> Iterator[Finding]:
+    age_s = (now_us - at_us) / 1e6
+    if age_s > device.max_age_s:
+        expected = f"at most {format_duration(device.max_age_s)} ago"
+        yield Finding(f"{where}t", f"a time {format_duration(round(age_s))} ago", expected)
+    elif -age_s > device.max_ahead_s:
+        expected = f"at most {format_duration(device.max_ahead_s)} ahead of our clock"
+        yield Finding(f"{where}t", f"a time {format_duration(round(-age_s))} ahead", expected)
+
+
+def _payloads(body: bytes, devices: Sequence[str], is_list: bool) -> Iterator[tuple[str, bytes]]:
+    """Yield (device, payload) as any other collector would bring them: one device, bounded size.
+
+    A post of one device and of ordinary size stays byte for byte what it was; another is cut
+    between its messages, which themselves stay as they were.
+    """
+    if len(set(devices)) == 1 and len(body) <= MAX_PAYLOAD_BYTES:
+        yield devices[0], body
+        return
+    pieces = [bytes(one) for one in _pieces.decode(body.removeprefix(_BOM))] if is_list else [body]
+    for device in dict.fromkeys(devices):
+        own = [piece for piece, of in zip(pieces, devices, strict=True) if of == device]
+        for part in _parts(own):
+            yield device, part
+
+
+def _parts(pieces: Sequence[bytes]) -> Iterator[bytes]:
+    """Yield JSON lists of *pieces*, none larger than a payload may be."""
+    part: list[bytes] = []
+    size = 1
+    for piece in pieces:
+        if len(piece) + 2 > MAX_PAYLOAD_BYTES:
+            expected = f"at most {MAX_PAYLOAD_BYTES - 2} bytes in one message"
+            raise _unreadable("E-SIZE", f"payload: got {len(piece)} bytes, expected {expected}")
+        if part and size + len(piece) + 1 > MAX_PAYLOAD_BYTES:
+            yield b"[" + b",".join(part) + b"]"
+            part, size = [], 1
+        part.append(piece)
+        size += len(piece) + 1
+    yield b"[" + b",".join(part) + b"]"
