@@ -94,10 +94,11 @@ class _Segment:
 class Portion:
     """Arrivals on loan from the spool, in order; give them to `release` or to `put_back`.
 
-    *seen* says that these arrivals were put back before as seen.
+    *fresh* says that they come straight from `accept`, *seen* that they were put back as seen.
     """
 
     arrivals: Sequence[Arrival]
+    fresh: bool
     seen: bool
     start: int
     end: int
@@ -436,7 +437,7 @@ class Spool:
         self._counters.spool_commits += 1
         self._segments.setdefault(segment.number, segment)
         for block in commit.blocks:
-            portion = Portion(block.arrivals, False, block.start, block.end, segment)
+            portion = Portion(block.arrivals, True, False, block.start, block.end, segment)
             segment.size = block.end
             self._used_bytes += portion.bytes
             self._lend(portion)
@@ -500,7 +501,7 @@ class Spool:
         finally:
             segment.outstanding -= 1
         portions = [
-            Portion(block.arrivals, stretch.seen, block.start, block.end, segment)
+            Portion(block.arrivals, False, stretch.seen, block.start, block.end, segment)
             for block in found.blocks
         ]
         for portion in portions:

@@ -1,0 +1,397 @@
+"""Arrivals -> readings as columns, and dead letters for what cannot be read.
+
+Pure.  The time of receipt travels in the arrival, so the same arrival gives the same readings now
+and when it is replayed.  A decoder belongs to one revision of the registry; a new one is built when
+that changes.
+
+The path of a good message is short: look the topic up, let the codec read the payload, look the
+tuple of its keys up among the layouts that this device has used before, extend a few lists.  Units,
+limits and missing values are then array arithmetic over all messages at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from devices.codecs.sample import MAX_PAYLOAD_BYTES, Codec, Sample
+from devices.dead_letter import DeadLetter
+from devices.document import nearest
+from devices.errors import DecodeError
+from devices.quality import Quality
+from devices.quantity import QUANTITIES
+from devices.reading import Batch, FloatArray, Int32Array, Int64Array
+from devices.registry import Registry
+from devices.series import Device, Transport
+from ingest.collector import Arrival, ArrivalFlag
+
+HTTP_CODEC = "json"  # posts are in the project's own payload, whatever a device sends elsewhere
+MAX_LAYOUTS = 256  # of a device; one that invents keys must not fill the memory
+
+_RETAINED = int(ArrivalFlag.RETAINED)
+_OLD = int(Quality.RETAINED)
+_UNTIMED = int(Quality.RECEIVE_TIME)
+_NO_SERIES = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What became of a sequence of arrivals.
+
+    *origin* int32 (n,) says from which of the arrivals each row of *batch* came; it never falls.
+    An arrival that could be read in part has rows and a letter.  *messages* counts the arrivals
+    that gave readings.
+    """
+
+    batch: Batch
+    origin: Int32Array
+    letters: list[DeadLetter]
+    messages: int
+    unknown_keys: int
+    ignored_fields: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Where the values of a message go: one place in the table a key, -1 for an unknown key."""
+
+    slots: list[int]
+    unknown: int
+    text: str
+
+
+@dataclass(slots=True)
+class _Plan:
+    """A device as the decoder sees it; *behind_us* and *ahead_us* bound its clock."""
+
+    device: Device
+    codec: Codec | None
+    slot_by_key: Mapping[str, int]
+    behind_us: int
+    ahead_us: int
+    layouts: dict[tuple[str, ...], _Layout] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Run:
+    """What one call of `Decoder.decode` gathers.
+
+    *samples* has a row (observed, received, quality, arrival, number of values) for each sample,
+    *slots* and *values* an entry for each value, *troubles* (code, text) by arrival.
+    """
+
+    samples: list[tuple[int, int, int, int, int]] = field(default_factory=list)
+    slots: list[int] = field(default_factory=list)
+    values: list[float | None] = field(default_factory=list)
+    troubles: dict[int, list[tuple[str, str]]] = field(default_factory=dict)
+    unknown_keys: int = 0
+    ignored_fields: int = 0
+
+    def trouble(self, position: int, code: str, text: str) -> None:
+        """Note that something of the arrival at *position* cannot be read."""
+        self.troubles.setdefault(position, []).append((code, text))
+
+
+class Decoder:
+    """Decodes for one *registry*, every series of which has its number.
+
+    *topic* is the template of a device's MQTT topic (``gh/{site}/{device}``).  *codecs* maps a
+    device's payload name to its codec; a device of another payload gets dead letters.
+    """
+
+    def __init__(self, registry: Registry, topic: str, codecs: Mapping[str, Codec]) -> None:
+        self.revision = registry.revision
+        self._template = topic
+        self._codecs = codecs
+        table: list[tuple[int, float, float, float, float]] = []
+        plans = [self._plan(device, registry, table) for device in registry.devices]
+        columns = np.array(table, np.float64).reshape(len(table), 5).T
+        self._series_id = columns[0].astype(np.int32)
+        self._scale, self._offset, self._low, self._high = columns[1:]
+        self._by_code = {plan.device.code: plan for plan in plans}
+        self._by_likeness = {_likeness(code): code for code in self._by_code}
+        self._routes: dict[str, dict[str, _Plan]] = {
+            "mqtt": {
+                topic.replace("{site}", plan.device.site).replace(
+                    "{device}", plan.device.code
+                ): plan
+                for plan in plans
+                if plan.device.transport is Transport.MQTT
+            },
+            "modbus": {
+                plan.device.code: plan
+                for plan in plans
+                if plan.device.transport is Transport.MODBUS
+            },
+            "http": {},
+        }
+
+    def _plan(
+        self,
+        device: Device,
+        registry: Registry,
+        table: list[tuple[int, float, float, float, float]],
+    ) -> _Plan:
+        slots: dict[str, int] = {}
+        for series in device.series:
+            quantity, line = QUANTITIES[series.quantity], series.conversion
+            slots[series.key] = len(table)
+            number = registry.series_ids[series.code]
+            table.append((number, line.scale, line.offset, quantity.low, quantity.high))
+        return _Plan(
+            device,
+            self._codecs.get(device.payload),
+            slots,
+            round(device.max_age_s * 1e6),
+            round(device.max_ahead_s * 1e6),
+        )
+
+    def decode(self, arrivals: Sequence[Arrival]) -> Decoded:
+        """Decode *arrivals*; whatever they hold, it ends in the batch or in a letter, or both."""
+        run = _Run()
+        for position, arrival in enumerate(arrivals):
+            try:
+                self._read(arrival, position, run)
+            except DecodeError as error:
+                run.trouble(position, error.code, error.text)
+        batch, origin = self._build(run)
+        return Decoded(
+            batch,
+            origin,
+            _letters(run, arrivals, origin),
+            messages=int(np.count_nonzero(np.diff(origin, prepend=-1))),
+            unknown_keys=run.unknown_keys,
+            ignored_fields=run.ignored_fields,
+        )
+
+    def _read(self, arrival: Arrival, position: int, run: _Run) -> None:
+        """Add the samples of *arrival* to *run*."""
+        plan = self._routes.get(arrival.source, {}).get(arrival.topic)
+        codec = plan.codec if plan is not None else self._codec_of_unrouted(arrival)
+        if codec is None:
+            _raise_no_codec(plan)
+        payload = arrival.payload
+        if len(payload) > MAX_PAYLOAD_BYTES:
+            got = f"payload: got {len(payload)} bytes"
+            raise DecodeError("E-SIZE", f"{got}, expected at most {MAX_PAYLOAD_BYTES}")
+        samples = codec.decode(payload)
+        if samples[0].ignored:
+            run.ignored_fields += samples[0].ignored
+        if len(samples) == 1:
+            self._take(samples[0], plan, arrival, position, run)
+            return
+        for index, sample in enumerate(samples):
+            try:
+                self._take(sample, plan, arrival, position, run)
+            except DecodeError as error:
+                run.trouble(position, error.code, f"[{index}].{error.text}")
+
+    def _take(
+        self, sample: Sample, plan: _Plan | None, arrival: Arrival, position: int, run: _Run
+    ) -> None:
+        """Add *sample* to *run*, or raise `DecodeError` if none of it can be used."""
+        if plan is None or sample.device is not None:
+            plan = self._owner(sample, plan)
+        received_at_us = arrival.received_at_us
+        at, quality = sample.observed_at_us, sample.quality
+        if at is None:
+            if arrival.flags & _RETAINED:
+                text = "t: got nothing in a retained message, expected the time of the value"
+                raise DecodeError("E-RETAINED", text)
+            at, quality = received_at_us, quality | _UNTIMED
+        elif not -plan.behind_us <= at - received_at_us <= plan.ahead_us:
+            raise DecodeError("E-TIME", _untimely(at, received_at_us, plan))
+        elif arrival.flags & _RETAINED:
+            quality |= _OLD
+        keys = tuple(sample.values)
+        layout = plan.layouts.get(keys) or _lay_out(plan, keys)
+        if layout.unknown:
+            run.unknown_keys += layout.unknown
+            run.trouble(position, "E-KEY", layout.text)
+        run.samples.append((at, received_at_us, quality, position, len(keys)))
+        run.slots += layout.slots
+        run.values += sample.values.values()
+
+    def _owner(self, sample: Sample, plan: _Plan | None) -> _Plan:
+        """Return the plan of the device that *sample* is of; *plan* is what its topic says."""
+        code = sample.device
+        if code is None:
+            raise DecodeError("E-FIELD", "device: got nothing, expected the code of a device")
+        if plan is None:
+            return self._by_code.get(code) or self._raise_unknown("device", code)
+        if code != plan.device.code:
+            text = f"device: got {_show(code)}, expected {plan.device.code} as the topic says"
+            raise DecodeError("E-MISMATCH", text)
+        return plan
+
+    def _codec_of_unrouted(self, arrival: Arrival) -> Codec | None:
+        """Return the codec of a post, which names its device itself; raise for anything else."""
+        source, topic = arrival.source, arrival.topic
+        if source == "http":
+            return self._codecs.get(HTTP_CODEC)
+        if source == "mqtt":
+            raise self._misdirected(topic)
+        if source == "modbus":
+            self._raise_unknown("device", topic)
+        known = ", ".join(sorted(self._routes))
+        raise DecodeError("E-SOURCE", f"source: got {_show(source)}, expected one of {known}")
+
+    def _misdirected(self, topic: str) -> DecodeError:
+        """Say why no device is known under the MQTT *topic*."""
+        levels, wanted = topic.split("/"), self._template.split("/")
+        template = f"the template {self._template}"
+        if len(levels) != len(wanted):
+            got = f"got {len(levels)} levels in {_show(topic)}"
+            return DecodeError("E-TOPIC", f"topic: {got}, expected {len(wanted)} as {template}")
+        found: dict[str, str] = {}
+        for number, (level, name) in enumerate(zip(levels, wanted, strict=True), 1):
+            if not level:
+                got = f"got an empty level {number} in {_show(topic)}"
+                return DecodeError("E-TOPIC", f"topic: {got}, expected {name} as {template}")
+            if name not in ("{site}", "{device}") and level != name:
+                got = f"got {_show(level)} at level {number}"
+                return DecodeError("E-TOPIC", f"topic: {got}, expected {name} as {template}")
+            found[name] = level
+        plan = self._by_code.get(found["{device}"])
+        if plan is None:
+            self._raise_unknown("topic", found["{device}"])
+        device = plan.device
+        if device.transport is not Transport.MQTT:
+            got = f"got {device.code}, which is described with transport {device.transport}"
+            return DecodeError("E-MISMATCH", f"topic: {got}, expected a device of transport mqtt")
+        got = f"got site {_show(found['{site}'])}"
+        return DecodeError("E-MISMATCH", f"topic: {got}, expected {device.site} for {device.code}")
+
+    def _raise_unknown(self, where: str, code: str) -> NoReturn:
+        """Raise for the device *code*; a hint costs one look-up, so that a flood costs no more."""
+        like = self._by_likeness.get(_likeness(code))
+        hint = f" (did you mean {like!r}?)" if like else ""
+        text = f"{where}: got device {_show(code)}, expected one of the registry{hint}"
+        raise DecodeError("E-DEVICE", text)
+
+    def _build(self, run: _Run) -> tuple[Batch, Int32Array]:
+        """Turn what *run* gathered into columns, in the units and limits of the quantities."""
+        if not run.samples:
+            return Batch.empty(), np.empty(0, np.int32)
+        rows = np.array(run.samples, np.int64)
+        rows = np.repeat(rows, rows[:, 4], axis=0)
+        slots = np.array(run.slots, np.intp)
+        values = np.array(run.values, np.float64)
+        if run.unknown_keys:
+            known = slots != _NO_SERIES
+            rows, slots, values = rows[known], slots[known], values[known]
+        with np.errstate(over="ignore"):
+            converted = values * self._scale[slots] + self._offset[slots]
+        if np.isinf(converted).any():
+            finite = ~np.isinf(converted)
+            self._note_infinite(run, rows[~finite, 3], slots[~finite], values[~finite])
+            rows, slots, converted = rows[finite], slots[finite], converted[finite]
+        quality = rows[:, 2].astype(np.int32)
+        quality[np.isnan(converted)] |= int(Quality.MISSING)
+        beyond = (converted < self._low[slots]) | (converted > self._high[slots])
+        quality[beyond] |= int(Quality.PHYSICAL_RANGE)
+        batch = Batch(
+            self._series_id[slots],
+            np.ascontiguousarray(rows[:, 0]),
+            np.ascontiguousarray(rows[:, 1]),
+            converted,
+            quality,
+        )
+        return batch, rows[:, 3].astype(np.int32)
+
+    def _note_infinite(
+        self, run: _Run, positions: Int64Array, slots: npt.NDArray[np.intp], values: FloatArray
+    ) -> None:
+        for position, slot, value in zip(positions, slots, values, strict=True):
+            text = f"series {self._series_id[slot]}: got {value:g}, beyond any number in its unit"
+            run.trouble(int(position), "E-NUM", text)
+
+
+def _lay_out(plan: _Plan, keys: tuple[str, ...]) -> _Layout:
+    """Return the layout of *keys*, and remember it if there is room."""
+    slots = [plan.slot_by_key.get(key, _NO_SERIES) for key in keys]
+    unknown = [key for key in keys if key not in plan.slot_by_key]
+    remember = len(plan.layouts) < MAX_LAYOUTS
+    text = _describe_unknown(plan, unknown, hints=remember) if unknown else ""
+    layout = _Layout(slots, len(unknown), text)
+    if remember:
+        plan.layouts[keys] = layout
+    return layout
+
+
+def _describe_unknown(plan: _Plan, unknown: Sequence[str], hints: bool) -> str:
+    key = unknown[0]
+    like = nearest(key, plan.slot_by_key) if hints else ""
+    hint = f" (did you mean {like!r}?)" if like else ""
+    others = f", and so for {len(unknown) - 1} more keys" if len(unknown) > 1 else ""
+    known = _shorten(", ".join(plan.slot_by_key))
+    got = f"v: got key {_show(key)}{hint}{others}"
+    return f"{got}, expected one of device {plan.device.code}: {known}"
+
+
+def _untimely(at: int, received_at_us: int, plan: _Plan) -> str:
+    hint = ""
+    for factor, unit in ((1_000, "seconds"), (1 / 1_000, "microseconds")):
+        if -plan.behind_us <= at * factor - received_at_us <= plan.ahead_us:
+            hint = f" (are these {unit}? milliseconds are expected)"
+    first, last = received_at_us - plan.behind_us, received_at_us + plan.ahead_us
+    return f"t: got {_instant(at)}{hint}, expected {_instant(first)} to {_instant(last)}"
+
+
+def _letters(run: _Run, arrivals: Sequence[Arrival], origin: Int32Array) -> list[DeadLetter]:
+    """Return one letter for each arrival in trouble, under the code of its first trouble."""
+    letters = []
+    for position, troubles in sorted(run.troubles.items()):
+        code, text = troubles[0]
+        if len(troubles) > 1:
+            text += f"; {len(troubles) - 1} more like this"
+        first, beyond = np.searchsorted(origin, (position, position + 1))
+        if stored := int(beyond - first):
+            text += f"; {stored} other readings of it are stored"
+        letters.append(dead_letter(arrivals[position], code, text))
+    return letters
+
+
+def dead_letter(arrival: Arrival, code: str, text: str) -> DeadLetter:
+    """Return *arrival* as a dead letter, its topic in characters that a database can hold."""
+    topic = arrival.topic.encode("utf-8", "backslashreplace").decode().replace("\0", r"\x00")
+    return DeadLetter(
+        arrival.source,
+        topic,
+        arrival.payload,
+        arrival.received_at_us,
+        code,
+        text,
+        arrival.flags,
+    )
+
+
+def _raise_no_codec(plan: _Plan | None) -> NoReturn:
+    payload = plan.device.payload if plan is not None else HTTP_CODEC
+    raise DecodeError("E-CODEC", f"payload: got {payload!r}, which this program cannot decode")
+
+
+def _likeness(code: str) -> str:
+    """Return what is the same for codes that differ in case, dashes and underscores only."""
+    return code.lower().replace("_", "").replace("-", "").replace(" ", "")
+
+
+def _instant(us: int) -> str:
+    try:
+        moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=us)
+    except OverflowError:
+        return f"{us} µs since 1970"
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _show(text: str) -> str:
+    return _shorten(repr(text))
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= 200 else text[:180] + f"… ({len(text)} characters)"
