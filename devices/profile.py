@@ -239,13 +239,15 @@ class Block:
     """Points of one function code with one poll interval.
 
     *interval_s* is None where the site file decides.  *span* (first, last) is a range that must be
-    read as one request and no other way.
+    read as one request and no other way.  Without *polled* it is read only when a person asks:
+    settings, identity, set-points.
     """
 
     function: int
     points: tuple[Point, ...]
     interval_s: float | None = None
     span: tuple[int, int] | None = None
+    polled: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,7 +294,12 @@ class Profile:
 
     def series(self) -> Iterator[Point]:
         """Yield the points that feed a series."""
-        return (point for point in self.points if point.quantity is not None)
+        return (
+            point
+            for block in self.blocks
+            for point in block.points
+            if block.polled and point.quantity is not None
+        )
 
     def guards(self, key: str) -> tuple[Point, ...]:
         """Return the status points whose state decides whether *key* can be believed."""
@@ -483,6 +490,7 @@ class BlockEntry(Entry):
     function: Literal[1, 2, 3, 4]
     every: Duration | None = None
     read: list[Address] | None = Field(default=None, min_length=2, max_length=2)
+    poll: bool = True
     points: list[Any] = Field(min_length=1)
 
 
@@ -621,7 +629,12 @@ class _Reader:
             if (found := self._point((*path, "points", index), entry.function, limits))
         )
         span = self._span(entry, path, points, limits)
-        return Block(entry.function, points, entry.every, span)
+        if not entry.poll:
+            for place, point in self._located:
+                if point.spoils and point in points:
+                    expected = "a block that is polled: what guards must be read"
+                    self._wrong((*place, "spoils"), point.key, expected)
+        return Block(entry.function, points, entry.every, span, entry.poll)
 
     def _span(
         self, entry: BlockEntry, path: Path, points: tuple[Point, ...], limits: Limits
