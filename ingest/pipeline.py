@@ -400,7 +400,7 @@ def _arrival_of(units: Sequence[_Unit], row: int) -> Arrival:
     """Return what row number *row* of *units* was decoded from."""
     for unit in units:
         if row < len(unit.batch):
-            return unit.arrivals[unit.origin[row]]
+            return unit.arrivals[int(unit.origin[row])]
         row -= len(unit.batch)
     raise IndexError(row)
 
