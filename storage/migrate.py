@@ -103,6 +103,17 @@ async def migrate(dsn: str) -> Report:
         raise wrapped(error) from error
 
 
+async def schema_edition(connection: Connection) -> Edition:
+    """Return the edition that the schema behind *connection* was made for.
+
+    Raises `MigrationError` where there is no schema yet.
+    """
+    applied = await _applied(connection)
+    if not applied:
+        raise MigrationError("this database was never migrated")
+    return Edition(applied[0].edition)
+
+
 async def _under_lock(connection: Connection) -> Report:
     # The lock is in the database: there is nothing on our side to wait for.
     while not await _value(connection, "lock"):  # noqa: ASYNC110

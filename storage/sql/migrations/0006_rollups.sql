@@ -137,6 +137,21 @@ $$;
 COMMENT ON FUNCTION rolled_1h IS
 'Hours that start in [starting, ending); all series when wanted is NULL';
 
+-- The instant at which the natural day of `at` begins. Where the clock is set back from 01:00 to 00:00
+-- there are two midnights, and the server takes the later one: the day begins at the earlier.
+CREATE FUNCTION day_start(at timestamptz, zone text) RETURNS timestamptz
+LANGUAGE sql STABLE PARALLEL SAFE
+AS $$
+    SELECT
+        CASE
+            WHEN
+                (date_trunc('day', at, zone) - INTERVAL '1 hour') AT TIME ZONE zone
+                = date_trunc('day', at, zone) AT TIME ZONE zone
+                THEN date_trunc('day', at, zone) - INTERVAL '1 hour'
+            ELSE date_trunc('day', at, zone)
+        END
+$$;
+
 -- Offsets of time zones are multiples of 15 minutes, so natural days are made of whole quarters, those
 -- of 23 and 25 hours too. A day that starts before `ending` ends within 27 hours of it.
 CREATE FUNCTION rolled_1d(wanted integer [], starting timestamptz, ending timestamptz)
@@ -160,7 +175,7 @@ AS $$
         SELECT
             q.series_id, q.count, q.valid_count, q.sum, q.min, q.max,
             q.first, q.first_at, q.last, q.last_at,
-            date_trunc('day', q.bucket, sites.timezone) AS day
+            day_start(q.bucket, sites.timezone) AS day
         FROM partial_15m(wanted, starting, ending + INTERVAL '27 hours') AS q
         INNER JOIN series ON q.series_id = series.id
         INNER JOIN sites ON series.site_id = sites.id
