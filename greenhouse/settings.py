@@ -150,9 +150,9 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         except ValueError as error:
             mistakes.append(f"{setting.variable}: got {text!r}, expected {error}")
     if path := given.get("GREENHOUSE_DSN_FILE"):
-        values["DSN"] = _secret("GREENHOUSE_DSN_FILE", path, mistakes)
+        values["DSN"] = read_secret("GREENHOUSE_DSN_FILE", path, mistakes)
     token_file = values.get("TOKEN_FILE")
-    tokens = _secret("GREENHOUSE_TOKEN_FILE", token_file, mistakes) if token_file else ""
+    tokens = read_secret("GREENHOUSE_TOKEN_FILE", token_file, mistakes) if token_file else ""
     if mistakes:
         raise SettingsError("\n".join(mistakes))
     return Settings(
@@ -190,8 +190,11 @@ def _unknown(name: str) -> str:
     return f"{name}: no such setting" + (f" (did you mean {hint}?)" if hint else "")
 
 
-def _secret(variable: str, path: str, mistakes: list[str]) -> str:
-    """Read a secret from *path*; others on the machine must not be able to read it."""
+def read_secret(variable: str, path: str, mistakes: list[str]) -> str:
+    """Return the secret in *path*, noting in *mistakes* what is wrong with the file.
+
+    Others on the machine must not be able to read it.
+    """
     file = Path(path)
     try:
         mode = file.stat().st_mode

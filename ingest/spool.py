@@ -175,7 +175,7 @@ class Spool:
         self._fresh: deque[Portion] = deque()
         self._fresh_bytes = 0
         self._on_loan: set[Portion] = set()
-        self._full_since_log = False
+        self._problem = ""
 
     # Opening and closing.
 
@@ -412,7 +412,7 @@ class Spool:
                 segment.sealed = True
                 self._retire(segment)
             _answer(groups, commit.full)
-        if self._full_since_log:
+        if self._problem:
             self._reclaim()
         self._commit_next()
 
@@ -422,11 +422,11 @@ class Spool:
         self._counters.spool_errors += len(commit.errors)
         if commit.full:
             self._counters.spool_full += 1
-            if not self._full_since_log:
+            if not self._problem:
                 _log.error("spool %s accepts nothing: %s", self._folder, commit.full)
-        elif self._full_since_log:
+        elif self._problem:
             _log.warning("spool %s accepts again", self._folder)
-        self._full_since_log = bool(commit.full)
+        self._problem = commit.full
 
     def _note_blocks(self, commit: _Commit) -> None:
         segment = commit.segment
@@ -599,7 +599,7 @@ class Spool:
         segment = self._active
         if segment is None or segment.outstanding or segment.backlog or not segment.size:
             return
-        if segment.size >= min(_RECLAIM_BYTES, self._quota_bytes // 4) or self._full_since_log:
+        if segment.size >= min(_RECLAIM_BYTES, self._quota_bytes // 4) or self._problem:
             self._seal_active()
 
     def _seal_active(self) -> None:
@@ -621,6 +621,11 @@ class Spool:
         self._reading.submit(_remove, segment.path, segment.damaged)
 
     # Looking.
+
+    @property
+    def problem(self) -> str:
+        """Why nothing was accepted the last time, in one sentence; empty while all is well."""
+        return self._problem
 
     @property
     def used_bytes(self) -> int:

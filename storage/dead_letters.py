@@ -108,7 +108,7 @@ class DeadLetterStore:
     async def mark_replayed(self, ids: Sequence[str], at: datetime | None) -> int:
         """Note that *ids* were handed in again at the aware time *at*; return how many are kept.
 
-        None takes the note back, for a letter that could not be handed in.
+        None takes the note back, for a letter that could not be handed in; it is wanted again.
         """
         arguments = {"ids": [*ids], "at": at}
 
@@ -116,6 +116,36 @@ class DeadLetterStore:
             return (await connection.execute(_SQL["mark_replayed"], arguments)).rowcount
 
         return await self._pool.run(mark)
+
+    async def want(
+        self,
+        code: str | None = None,
+        source: str | None = None,
+        ids: Sequence[str] | None = None,
+    ) -> int:
+        """Ask a running service to hand letters in again; return how many that is.
+
+        Only letters that wait: of reason *code*, of *source*, among *ids*, where those are given.
+        """
+        arguments = {"code": code, "source": source, "ids": None if ids is None else [*ids]}
+
+        async def want(connection: Connection) -> int:
+            return (await connection.execute(_SQL["want"], arguments)).rowcount
+
+        return await self._pool.run(want)
+
+    async def wanted(self, limit: int) -> Sequence[KeptLetter]:
+        """Return up to *limit* letters that somebody asked for, the oldest first."""
+        return await self._read("wanted", {"limit": limit})
+
+    async def still_wanted(self) -> int:
+        """Return how many letters that somebody asked for were not handed in yet."""
+
+        async def count(connection: Connection) -> int:
+            row = await (await connection.execute(_SQL["still_wanted"])).fetchone()
+            return row[0] if row is not None else 0
+
+        return await self._pool.run(count)
 
     async def counts(self) -> dict[str, int]:
         """Return how many letters wait to be replayed, by code of the reason."""

@@ -52,8 +52,30 @@ LIMIT %(limit)s;
 
 -- name: mark_replayed
 -- Note when letters were handed in again.
-UPDATE dead_letters SET replayed_at = %(at)s
+UPDATE dead_letters SET replayed_at = %(at)s, replay_wanted = (%(at)s::timestamptz IS NULL)
 WHERE id = ANY(%(ids)s::text []);
+
+-- name: want
+-- Ask for the waiting letters of a reason, a source or some ids to be handed in again.
+UPDATE dead_letters SET replay_wanted = true
+WHERE
+    replayed_at IS NULL
+    AND (%(code)s::text IS NULL OR code = %(code)s)
+    AND (%(source)s::text IS NULL OR source = %(source)s)
+    AND (%(ids)s::text [] IS NULL OR id = ANY(%(ids)s::text []));
+
+-- name: wanted
+-- What is to be handed in again, the oldest first.
+SELECT id, source, topic, topic_bytes, payload, received_at, code, text, flags, replayed_at
+FROM dead_letters
+WHERE replay_wanted
+ORDER BY received_at
+LIMIT %(limit)s;
+
+-- name: still_wanted
+-- How many letters somebody asked for that were not handed in yet.
+SELECT count(*) FROM dead_letters
+WHERE replay_wanted;
 
 -- name: counts
 -- How many letters wait, by reason.

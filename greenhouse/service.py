@@ -1,0 +1,350 @@
+"""The service: every room introduced to the others, started and stopped in order.
+
+    start: spool ▶ pipeline ▶ HTTP ▶ collectors          stop: collectors ▶ HTTP ▶ pipeline ▶ spool
+
+The database is not waited for: what arrives before it answers lies in the spool.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import uvicorn
+
+from api.app import create_app
+from api.health import BrokerHealth, DatabaseHealth, Health, SpoolHealth
+from api.services import ApiSettings, Services
+from api.tokens import Tokens
+from devices.codecs.json import JsonCodec
+from devices.codecs.sample import Codec
+from devices.site_file import BrokerEntry, SiteFile
+from greenhouse.registry_keeper import RegistryKeeper
+from greenhouse.replayer import Replayer
+from greenhouse.settings import Settings, SettingsError, read_secret
+from ingest.counters import Counters
+from ingest.gap_journal import GapJournal
+from ingest.mqtt.collector import MqttCollector
+from ingest.mqtt.memory import MemoryFile
+from ingest.mqtt.mqtt5 import Mqtt5Connection
+from ingest.mqtt.mqtt311 import Mqtt311Connection
+from ingest.mqtt.settings import MqttSettings, topic_filter
+from ingest.mqtt.settings import SettingsError as MqttSettingsError
+from ingest.mqtt.tls import tls_context
+from ingest.pipeline import DecoderSource, Pipeline
+from ingest.spool import Spool
+from storage.dead_letters import DeadLetterStore
+from storage.errors import StorageError
+from storage.gaps import GapStore
+from storage.history import History
+from storage.maintenance import Maintenance
+from storage.migrate import migrate
+from storage.pool import Pool
+from storage.readings import ReadingWriter
+from storage.registry import RegistryStore
+
+_log = logging.getLogger(__name__)
+
+CODECS: Mapping[str, Codec] = {"json": JsonCodec()}
+
+_REGISTRY_EVERY_S = 2.0
+_GAPS_RETRY_S = 5.0
+_MAINTENANCE_EVERY_S = 3600.0
+_DEFAULT_TOPIC = "gh/{site}/{device}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one process is to run: *site_file* as read from *path*, and which halves of it."""
+
+    site_file: SiteFile
+    path: Path
+    settings: Settings
+    ingest: bool = True
+    api: bool = True
+
+
+async def run_service(
+    plan: Plan, stop: asyncio.Event, listening: Callable[[int], None] = lambda port: None
+) -> None:
+    """Run until *stop* is set, then stop in order; *listening* is told the port of HTTP.
+
+    Raises `SettingsError` for what a person must mend before anything can start, `SpoolUnusable`
+    and `storage.errors.MigrationError`.
+    """
+    async with AsyncExitStack() as stack:
+        house = await _House.open(plan, stack)
+        async with asyncio.TaskGroup() as tasks:
+            background: list[asyncio.Task[None]] = [
+                tasks.create_task(work, name=name) for name, work in house.background().items()
+            ]
+            pipeline = None
+            if house.pipeline is not None:
+                pipeline = tasks.create_task(house.pipeline.run(), name="pipeline")
+            http = None
+            if plan.api:
+                sock = _listen(plan.settings.host, plan.settings.port)
+                server = _Server(_uvicorn_config(house.app()))
+                http = tasks.create_task(server.serve(sockets=[sock]), name="http")
+                listening(sock.getsockname()[1])
+            collector = None
+            if house.collector is not None:
+                collector = tasks.create_task(house.collector.run(stop), name="mqtt")
+            await stop.wait()
+            _log.info("stopping")
+            if collector is not None:
+                await asyncio.wait([collector])
+            if http is not None:
+                server.should_exit = True
+                await asyncio.wait([http])
+            if pipeline is not None and house.pipeline is not None:
+                house.pipeline.stop()
+                await asyncio.wait([pipeline])
+            for task in background:
+                task.cancel()
+    _log.info("stopped")
+
+
+class _House:
+    """The rooms of one process, opened and introduced to each other."""
+
+    def __init__(self, plan: Plan, pool: Pool) -> None:
+        self.plan = plan
+        self.pool = pool
+        self.counters = Counters()
+        self.letters = DeadLetterStore(pool)
+        self.gaps = GapStore(pool)
+        broker = plan.site_file.broker
+        self.decoders = DecoderSource(broker.topic if broker else _DEFAULT_TOPIC, CODECS)
+        folder = plan.settings.spool_dir
+        self.registry = RegistryKeeper(pool, self.decoders, folder / "registry.json")
+        self.journal = GapJournal(folder / "gaps.json", self.counters)
+        self.spool: Spool | None = None
+        self.pipeline: Pipeline | None = None
+        self.collector: MqttCollector | None = None
+
+    @classmethod
+    async def open(cls, plan: Plan, stack: AsyncExitStack) -> _House:
+        """Open everything that is opened before the first task; *stack* closes it."""
+        settings = plan.settings
+        pool = await stack.enter_async_context(Pool(settings.dsn))
+        house = cls(plan, pool)
+        if not plan.ingest:
+            return house
+        mqtt = _mqtt_settings(plan)
+        settings.spool_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
+        spool = Spool(
+            settings.spool_dir,
+            house.counters,
+            quota_bytes=settings.spool_max_bytes,
+            min_free_share=settings.spool_min_free_share,
+        )
+        house.spool = await stack.enter_async_context(spool)
+        writer = await stack.enter_async_context(ReadingWriter(settings.dsn))
+        house.pipeline = Pipeline(
+            house.spool,
+            house.decoders,
+            writer,
+            house.letters,
+            house.counters,
+            stop_deadline_s=settings.stop_timeout_s / 2,
+        )
+        await house.registry.recall()
+        await house.journal.recall()
+        if mqtt is not None:
+            house.collector = house._collector(mqtt, house.spool)
+        return house
+
+    def _collector(self, mqtt: MqttSettings, spool: Spool) -> MqttCollector:
+        broker = self.plan.site_file.broker
+        newest = broker is not None and broker.protocol == "5"
+        return MqttCollector(
+            mqtt,
+            Mqtt5Connection if newest else Mqtt311Connection,
+            spool,
+            self.journal,
+            self.counters,
+            MemoryFile(self.plan.settings.spool_dir / "mqtt-session.json"),
+            stop_timeout_s=self.plan.settings.stop_timeout_s / 3,
+        )
+
+    def background(self) -> dict[str, Coroutine[None, None, None]]:
+        """Return what runs beside the flow of readings, by the name of its task."""
+        work: dict[str, Coroutine[None, None, None]] = {"registry": self._keep_registry()}
+        if self.spool is not None:
+            replayer = Replayer(self.letters, self.spool)
+            work["gaps"] = self.journal.deliver(self.gaps.put, _GAPS_RETRY_S)
+            work["replays"] = replayer.run()
+            work["maintenance"] = self._maintain()
+        return work
+
+    async def _keep_registry(self) -> None:
+        await self.registry.prepare(self._bring_up_database)
+        await self.registry.follow(_REGISTRY_EVERY_S)
+
+    async def _bring_up_database(self) -> None:
+        """Migrate and apply the site file; only the process that ingests changes anything."""
+        if not self.plan.ingest:
+            return
+        report = await migrate(self.plan.settings.dsn)
+        if report.applied:
+            _log.info("database migrated: %s", ", ".join(report.applied))
+        site_file = self.plan.site_file
+        store = RegistryStore(self.pool)
+        changes = await store.apply(site_file.registry, site_file.retention_s)
+        if changes:
+            _log.info("site file applied: %s", changes)
+
+    async def _maintain(self) -> None:
+        maintenance = Maintenance(self.plan.settings.dsn)
+        while True:
+            await asyncio.sleep(_MAINTENANCE_EVERY_S)
+            try:
+                report = await maintenance.run(datetime.now(UTC))
+            except StorageError as error:
+                _log.error("maintenance put off for an hour: %s", error)
+            else:
+                _log.info("maintenance: %s", report)
+
+    def app(self) -> Callable[..., Awaitable[None]]:
+        """Return the HTTP application over these rooms."""
+        settings = self.plan.settings
+        services = Services(
+            registry=lambda: self.registry.current,
+            archive=lambda: self.registry.archive,
+            history=History(self.pool),
+            dead_letters=self.letters,
+            gaps=self.gaps,
+            health=self.health,
+            counters=self.counters,
+            tokens=Tokens(settings.tokens),
+            inlet=self.spool,
+            settings=ApiSettings(
+                open_loopback_reads=settings.open_loopback_reads, docs=settings.api_docs
+            ),
+        )
+        return create_app(services)
+
+    async def health(self) -> Health:
+        """Return how every part is, from what each knows already; asks nobody."""
+        registry = self.registry
+        return Health(
+            version=version("greenhouse-monitor"),
+            database=DatabaseHealth(
+                reachable=not registry.problem,
+                edition=registry.edition or "",
+                reason=registry.problem,
+            ),
+            spool=self._spool_health(),
+            brokers=self._broker_health(),
+        )
+
+    def _spool_health(self) -> SpoolHealth | None:
+        if self.spool is None:
+            return None
+        lag = self.spool.lag(time.time_ns() // 1000)
+        problem = self.spool.problem
+        writing = self.pipeline.problem if self.pipeline is not None else ""
+        return SpoolHealth(
+            accepting=not problem,
+            lag_s=lag.age_s,
+            size_bytes=self.spool.used_bytes,
+            reason=problem or writing,
+        )
+
+    def _broker_health(self) -> tuple[BrokerHealth, ...]:
+        broker = self.plan.site_file.broker
+        if self.collector is None or broker is None:
+            return ()
+        status = self.collector.status
+        name = f"{broker.host}:{broker.port}"
+        return (BrokerHealth(name, status.connected, status.problem),)
+
+
+def _mqtt_settings(plan: Plan) -> MqttSettings | None:
+    """Return the broker section with its secrets read; None where there is no broker."""
+    broker = plan.site_file.broker
+    if broker is None:
+        return None
+    mistakes: list[str] = []
+    password = None
+    if broker.password_file is not None:
+        file = _beside(plan.path, broker.password_file)
+        password = read_secret("broker.password_file", file, mistakes).encode()
+    if mistakes:
+        raise SettingsError("\n".join(mistakes))
+    try:
+        return MqttSettings(
+            host=broker.host,
+            port=broker.port,
+            client_id=broker.client_id,
+            topic_filters=(topic_filter(broker.topic),),
+            keepalive_s=broker.keepalive,
+            session_expiry_s=round(broker.session_expiry),
+            username=broker.username,
+            password=password,
+            tls=_tls(plan.path, broker),
+        )
+    except MqttSettingsError as error:
+        raise SettingsError(f"{plan.path}: broker: {error}") from error
+
+
+def _tls(path: Path, broker: BrokerEntry) -> ssl.SSLContext | None:
+    if broker.tls is None:
+        return None
+    entry = broker.tls
+    files = [
+        _beside(path, name) if name is not None else None
+        for name in (entry.ca_file, entry.cert_file, entry.key_file)
+    ]
+    return tls_context(*files, now=datetime.now(UTC))
+
+
+def _beside(path: Path, name: str) -> str:
+    """Return *name* as seen from the folder of the site file: secrets stand beside it."""
+    return str(path.parent / name)
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn that leaves the signals to the command line."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _uvicorn_config(app: Callable[..., Awaitable[None]]) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=3,
+        h11_max_incomplete_event_size=65_536,
+        limit_concurrency=1_000,
+    )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Bind before anything depends on it, so that a taken port is told as such."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+    except OSError as error:
+        sock.close()
+        raise SettingsError(f"cannot listen on {host}:{port}: {error}") from error
+    return sock
