@@ -90,8 +90,8 @@ class Framing:
         if buffer[2:4] != b"\0\0":
             raise _protocol(buffer)
         length = int.from_bytes(buffer[4:6], "big")
-        if not 3 <= length <= 1 + _MAX_PDU:
-            raise FrameError("E-MB-FRAME", f"length {length}, expected 3..{1 + _MAX_PDU}")
+        if not 2 <= length <= 1 + _MAX_PDU:
+            raise FrameError("E-MB-FRAME", f"length {length}, expected 2..{1 + _MAX_PDU}")
         if len(buffer) < 6 + length:
             return 0, None
         used, unit, transaction, pdu = self._tcp.decode(buffer[: 6 + length])
