@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import os
+import signal
 import sys
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import click
+import uvloop
 
 from devices.errors import DocumentError
 from devices.quantity import QUANTITIES
 from devices.site_file import SiteFile, read_site_file
-from greenhouse.settings import Settings, SettingsError, read_settings
+from greenhouse.logs import configure_logging
+from greenhouse.service import Plan, run_service
+from greenhouse.settings import Settings, SettingsError, describe, read_settings
+from ingest.collector import IngestError
+from storage.dead_letters import DeadLetterStore, KeptLetter
+from storage.errors import StorageError
+from storage.migrate import migrate
+from storage.pool import Pool
+from storage.registry import RegistryChanges, RegistryStore
+
+_log = logging.getLogger(__name__)
 
 # Exit codes: 0 done, 1 could not be done now, 2 something given to us is wrong.
+UNDONE = 1
 WRONG = 2
+
+_ASK_EVERY_S = 0.2
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -50,6 +70,178 @@ def quantities(medium: str | None) -> None:
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row[:5], widths, strict=True)]
         click.echo("  ".join([*cells, row[5], row[6]]))
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+def apply(file: Path) -> None:
+    """Bring the database to a site FILE: make its schema, register, retire what is gone."""
+    site_file = load_site_file(file)
+    settings = load_settings()
+
+    async def work() -> RegistryChanges:
+        await migrate(settings.dsn)
+        async with Pool(settings.dsn) as pool:
+            store = RegistryStore(pool)
+            return await store.apply(site_file.registry, site_file.retention_s)
+
+    changes = _with_database(work())
+    click.echo(f"{file}: {changes}" if changes else f"{file}: nothing to change")
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--no-ingest", is_flag=True, help="Only answer HTTP; another process ingests.")
+@click.option("--no-api", is_flag=True, help="Only ingest.")
+def run(file: Path, no_ingest: bool, no_api: bool) -> None:
+    """Run the service for a site FILE until it is told to stop."""
+    if no_ingest and no_api:
+        _refuse("got --no-ingest and --no-api, expected at most one of them")
+    site_file = load_site_file(file)
+    settings = load_settings()
+    configure_logging(settings.log_level, settings.log_format)
+    _log.info("settings: %s", describe(settings))
+    plan = Plan(site_file, file, settings, ingest=not no_ingest, api=not no_api)
+
+    def listening(port: int) -> None:
+        _log.info("listening on http://%s:%d", settings.host, port)
+
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_until_signalled(plan, listening))
+    except BaseExceptionGroup as group:
+        _refuse("\n".join(_causes(group)))
+    except (SettingsError, IngestError, StorageError) as error:
+        _refuse(str(error))
+
+
+async def _until_signalled(plan: Plan, listening: Callable[[int], None]) -> None:
+    """Run the service; SIGTERM and SIGINT stop it in order, a second one at once."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            _log.warning("stopping at once; what is not stored stays in the spool")
+            os._exit(130)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    await run_service(plan, stop, listening)
+
+
+def _causes(group: BaseExceptionGroup) -> list[str]:
+    """Return one line for each known cause; raise the group again when one is not known."""
+    known, unknown = group.split((SettingsError, IngestError, StorageError))
+    if unknown is not None:
+        raise group
+    found: list[str] = []
+    for error in known.exceptions if known is not None else ():
+        found += _causes(error) if isinstance(error, BaseExceptionGroup) else [str(error)]
+    return found
+
+
+@main.command()
+@click.option("--port", type=click.IntRange(0, 65535), help="Port of the page; 8000 or a free one.")
+@click.option("--data", type=click.Path(path_type=Path), help="Keep the data in this folder.")
+@click.option("--no-browser", is_flag=True, help="Do not open the page.")
+@click.option("--scenario", default="small-base", show_default=True, help="What happens there.")
+def demo(port: int | None, data: Path | None, no_browser: bool, scenario: str) -> None:
+    """Show the whole service with a small simulated base; Ctrl-C ends it."""
+    from greenhouse.demo.children import ChildError
+    from greenhouse.demo.run import DemoOptions, run_demo
+
+    options = DemoOptions(data, port, not no_browser, scenario)
+
+    async def work() -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        await run_demo(options, stop, lambda line: click.echo(line))
+
+    configure_logging("warning", "text")
+    try:
+        asyncio.run(work())
+    except ChildError as error:
+        click.echo(str(error), err=True)
+        sys.exit(UNDONE)
+
+
+@main.group("dead-letters")
+def dead_letters() -> None:
+    """What was received and could not be read."""
+
+
+@dead_letters.command("list")
+@click.option("--code", help="Only those with this reason, such as E-JSON.")
+@click.option("--source", help="Only those from mqtt, http or modbus.")
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000))
+def list_letters(code: str | None, source: str | None, limit: int) -> None:
+    """List dead letters, the newest first, and count them by reason."""
+    settings = load_settings()
+
+    async def work() -> tuple[list[KeptLetter], dict[str, int]]:
+        async with Pool(settings.dsn) as pool:
+            store = DeadLetterStore(pool)
+            return await store.list(limit, code, source), await store.counts()
+
+    letters, counts = _with_database(work())
+    for kept in letters:
+        letter = kept.letter
+        at = datetime.fromtimestamp(letter.received_at_us / 1e6, UTC).isoformat(" ", "seconds")
+        state = "replayed" if kept.replayed_at else "waits"
+        click.echo(f"{kept.id}  {at}  {letter.source} {letter.topic}  [{state}]")
+        click.echo(f"    {letter.code} {letter.text}")
+        click.echo(f"    {_excerpt(letter.payload)}")
+    total = ", ".join(f"{code} {count}" for code, count in counts.items())
+    click.echo(f"waiting: {total or 'none'}")
+
+
+@dead_letters.command("replay")
+@click.argument("ids", nargs=-1)
+@click.option("--code", help="Only those with this reason.")
+@click.option("--source", help="Only those from mqtt, http or modbus.")
+@click.option("--wait", default=30.0, show_default=True, help="Seconds to wait for the service.")
+def replay_letters(ids: tuple[str, ...], code: str | None, source: str | None, wait: float) -> None:
+    """Have the running service read dead letters again: those IDS, or all that wait."""
+    settings = load_settings()
+
+    async def work() -> tuple[int, int]:
+        async with Pool(settings.dsn) as pool:
+            store = DeadLetterStore(pool)
+            asked = await store.want(code, source, ids or None)
+            left = await store.still_wanted()
+            for _ in range(round(wait / _ASK_EVERY_S)):
+                if not left:
+                    break
+                await asyncio.sleep(_ASK_EVERY_S)
+                left = await store.still_wanted()
+            return asked, left
+
+    asked, left = _with_database(work())
+    if left:
+        click.echo(f"{asked} asked for, {left} still wait: is the service running?", err=True)
+        sys.exit(UNDONE)
+    click.echo(f"{asked} dead letters sent in again; those that fail again are listed again")
+
+
+def _excerpt(payload: bytes) -> str:
+    text = payload[:120].decode("utf-8", "backslashreplace")
+    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return shown + (f" ... ({len(payload)} bytes)" if len(payload) > 120 else "")
+
+
+T = TypeVar("T")
+
+
+def _with_database(work: Coroutine[None, None, T]) -> T:
+    """Run *work*; say in one line why the database did not let it."""
+    try:
+        return asyncio.run(work)
+    except StorageError as error:
+        click.echo(f"the database: {error}", err=True)
+        sys.exit(UNDONE)
 
 
 def load_site_file(file: Path) -> SiteFile:

@@ -37,6 +37,10 @@ class Changes:
     def __bool__(self) -> bool:
         return bool(self.created or self.changed or self.returned or self.retired)
 
+    def __str__(self) -> str:
+        named = ("created", "changed", "returned", "retired")
+        return ", ".join(f"{len(found)} {name}" for name in named if (found := getattr(self, name)))
+
 
 @dataclass(frozen=True, slots=True)
 class RegistryChanges:
@@ -55,6 +59,16 @@ class RegistryChanges:
 
     def __bool__(self) -> bool:
         return bool(self.sites or self.devices or self.series or self.moved or self.retention)
+
+    def __str__(self) -> str:
+        parts = [
+            f"{name}: {changes}"
+            for name in ("sites", "devices", "series")
+            if (changes := getattr(self, name))
+        ]
+        parts += ["new order"] if self.moved else []
+        parts += ["new retention"] if self.retention else []
+        return "; ".join([*parts, f"revision {self.revision}"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +156,7 @@ class RegistryStore:
                     return changes
                 return await _write(connection, registry, retention_s, changes)
 
-        return await self._pool.run(apply)
+        return await self._pool.run(apply, within_s=180.0)
 
     async def load(self, include_retired: bool = False) -> Registry:
         """Return the registry with the numbers of its series, as it was applied.
