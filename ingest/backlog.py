@@ -52,7 +52,7 @@ class Backlog:
         return iter(self._stretches)
 
     def add(self, stretch: Stretch) -> None:
-        """Add *stretch*; it may overlap none that is here."""
+        """Add *stretch*; where it overlaps others, they become one."""
         insort(self._stretches, stretch, key=lambda known: known.start)
         at = self._stretches.index(stretch)
         self._join_if_neighbours(at)
@@ -68,7 +68,7 @@ class Backlog:
     def _join_if_neighbours(self, at: int) -> None:
         if at + 1 < len(self._stretches):
             one, other = self._stretches[at : at + 2]
-            if one.end == other.start and one.seen == other.seen:
+            if one.end > other.start or (one.end == other.start and one.seen == other.seen):
                 self._join(at)
 
     def _join(self, at: int) -> None:

@@ -335,10 +335,8 @@ def _describe_unknown(plan: _Plan, unknown: Sequence[str], hints: bool) -> str:
 
 
 def _untimely(at: int, received_at_us: int, plan: _Plan) -> str:
-    hint = ""
-    for factor, unit in ((1_000, "seconds"), (1 / 1_000, "microseconds")):
-        if -plan.behind_us <= at * factor - received_at_us <= plan.ahead_us:
-            hint = f" (are these {unit}? milliseconds are expected)"
+    in_seconds = -plan.behind_us <= at * 1000 - received_at_us <= plan.ahead_us
+    hint = " (are these seconds? milliseconds are expected)" if in_seconds else ""
     first, last = received_at_us - plan.behind_us, received_at_us + plan.ahead_us
     return f"t: got {_instant(at)}{hint}, expected {_instant(first)} to {_instant(last)}"
 

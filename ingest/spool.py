@@ -632,6 +632,12 @@ class Spool:
         """What the spool takes on the disk, damaged segments that were kept included."""
         return self._used_bytes
 
+    @property
+    def backlog_bytes(self) -> int:
+        """How much `read_backlog` would read, in all."""
+        stretches = (one for segment in self._segments.values() for one in segment.backlog)
+        return sum(one.end - one.start for one in stretches)
+
     def lag(self, now_us: int) -> Lag:
         """Return what is accepted and not yet released, at *now_us*."""
         stretches = [one for segment in self._segments.values() for one in segment.backlog]

@@ -138,7 +138,7 @@ def _time_us(t: int | str | None) -> int | None:
     if isinstance(t, int):
         if -_LAST_MS <= t <= _LAST_MS:
             return t * 1000
-        raise ValueError("which is beyond the year 9999")
+        raise ValueError("which is beyond the year 9999 in milliseconds")
     if t[10:11] not in ("T", "t", " "):
         raise ValueError("which is not a date and a time")
     moment = datetime.fromisoformat(t)
