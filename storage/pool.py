@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+import os
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -67,12 +71,45 @@ async def connect(conninfo: str, *, autocommit: bool = False) -> Connection:
     )
 
 
+class NoAnswer(psycopg.OperationalError):
+    """We gave a connection up because the other side did not answer in time."""
+
+
+@contextmanager
+def hang_up_after(connection: Connection, limit_s: float) -> Iterator[None]:
+    """Break *connection* when the block takes longer than *limit_s*; who waits on it then gets
+    `NoAnswer`.
+
+    Cancelling instead would ask the server to cancel and wait ten seconds for a server that hangs.
+    """
+    overdue = False
+
+    def hang_up() -> None:
+        nonlocal overdue
+        overdue = True
+        if not connection.closed:
+            # The driver goes on owning its socket; it reads the end of it at once.
+            with socket.socket(fileno=os.dup(connection.fileno())) as line:
+                line.shutdown(socket.SHUT_RDWR)
+
+    timer = asyncio.get_running_loop().call_later(limit_s, hang_up)
+    try:
+        yield
+    except psycopg.OperationalError as error:
+        if overdue:
+            raise NoAnswer(f"no answer within {limit_s:g} s") from error
+        raise
+    finally:
+        timer.cancel()
+
+
 class Pool:
     """A few connections for short statements that may safely be run twice.
 
     ``async with Pool(dsn) as pool`` opens it without waiting for a server, and closes it.  When all
-    *max_size* connections are in use for *timeout_s*, or no server answers for that long, the
-    caller gets `DatabaseUnavailable`.
+    *max_size* connections are in use for *timeout_s*, or no server takes a connection for that
+    long, the caller gets `DatabaseUnavailable`.  A statement may take *statement_timeout_s*; a
+    server that does not say so itself is given up two seconds later.
     """
 
     def __init__(
@@ -86,6 +123,7 @@ class Pool:
     ) -> None:
         # No `check`: with stale connections it waits 1 + 2 + 4 s between tries.  A failed statement
         # is tried once more on a fresh connection instead, which takes milliseconds.
+        self._answer_within_s = statement_timeout_s + 2.0
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             hardened(dsn, application_name, statement_timeout_s=statement_timeout_s),
             min_size=0,
@@ -109,14 +147,18 @@ class Pool:
     ) -> None:
         await self._pool.close()
 
-    async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+    async def run(
+        self, work: Callable[[Connection], Awaitable[T]], *, within_s: float | None = None
+    ) -> T:
         """Return what *work* returns for a connection in autocommit mode.
 
         *work* is run once more when the connection turns out to be dead, so it must be harmless
-        twice.  Raises `DatabaseUnavailable`, `DatabaseMisconfigured` or `DataRefused`.
+        twice.  It may take *within_s*, which is a little more than one statement may unless said.
+        Raises `DatabaseUnavailable`, `DatabaseMisconfigured` or `DataRefused`.
         """
+        limit_s = self._answer_within_s if within_s is None else within_s
         try:
-            return await self._once(work)
+            return await self._once(work, limit_s)
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             if not _is_stale(error):
                 raise wrapped(error) from error
@@ -124,18 +166,19 @@ class Pool:
             raise wrapped(error) from error
         try:
             await self._pool.check()
-            return await self._once(work)
+            return await self._once(work, limit_s)
         except (psycopg.Error, UnicodeEncodeError, OSError) as error:
             raise wrapped(error) from error
 
-    async def _once(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+    async def _once(self, work: Callable[[Connection], Awaitable[T]], limit_s: float) -> T:
         async with self._pool.connection() as connection:
-            return await work(connection)
+            with hang_up_after(connection, limit_s):
+                return await work(connection)
 
 
 def _is_stale(error: psycopg.Error) -> bool:
     """Whether another connection may do better: the server ended this one, or it broke."""
-    if isinstance(error, (PoolTimeout, PoolClosed, TooManyRequests)):
+    if isinstance(error, (PoolTimeout, PoolClosed, TooManyRequests, NoAnswer)):
         return False
     state = error.sqlstate
     return trouble(error) == "unavailable" and (

@@ -24,7 +24,7 @@ from devices.reading import Batch
 from storage.editions import detect
 from storage.instant import SERVER_EPOCH_US, out_of_range
 from storage.outcome import Outcome
-from storage.pool import Connection, connect, hardened
+from storage.pool import Connection, connect, hang_up_after, hardened
 from storage.statements import statements
 
 # One row in the binary form of COPY: the number of fields, then each field's length and value.
@@ -95,7 +95,8 @@ class ReadingWriter:
     """Writes batches on one connection of its own, which it opens, loses and opens again.
 
     ``async with ReadingWriter(dsn) as writer`` does not wait for the database; the first `write`
-    connects.  *timeout_s* bounds each `write`, also against a server that hangs.
+    connects.  *timeout_s* bounds each `write`, also against a server that hangs; connecting before
+    it takes at most a few seconds more.
     """
 
     def __init__(
@@ -131,9 +132,10 @@ class ReadingWriter:
             return Outcome("written")
         async with self._one_at_a_time:
             try:
-                async with asyncio.timeout(self._timeout_s):
-                    return await self._write(batch)
-            except (psycopg.Error, OSError, TimeoutError) as error:
+                connection = await self._connected()
+                with hang_up_after(connection, self._timeout_s):
+                    return await self._write(connection, batch)
+            except (psycopg.Error, OSError) as error:
                 if not isinstance(error, psycopg.DataError | psycopg.IntegrityError):
                     await self._disconnect()
                 return Outcome.failed(error)
@@ -141,8 +143,7 @@ class ReadingWriter:
                 await self._disconnect()
                 raise
 
-    async def _write(self, batch: Batch) -> Outcome:
-        connection = await self._connected()
+    async def _write(self, connection: Connection, batch: Batch) -> Outcome:
         first, repeated = batch.sorted_unique()
         if not self._expect_duplicates:
             try:
@@ -172,9 +173,10 @@ class ReadingWriter:
         if self._connection is None or self._connection.closed:
             self._expect_duplicates = True
             connection = self._connection = await connect(self._conninfo, autocommit=True)
-            await connection.execute(_SQL["create_incoming"])
-            if (await detect(connection)).has_continuous_aggregates:
-                await connection.execute(_SQL["unpack_freely"])
+            with hang_up_after(connection, self._timeout_s):
+                await connection.execute(_SQL["create_incoming"])
+                if (await detect(connection)).has_continuous_aggregates:
+                    await connection.execute(_SQL["unpack_freely"])
         return self._connection
 
     async def _disconnect(self) -> None:
