@@ -46,7 +46,7 @@ _numbers = itertools.count(1)
 def services_missing(what: str) -> NoReturn:
     """Skip the test for want of *what*, or fail it where the services are required."""
     reason = (
-        os.environ.get("GREENHOUSE_SERVICES_REASON")
+        os.environ.get("GREENHOUSE_TEST_SERVICES_MISSING")
         or why_no_root()
         or "scripts/services up has not been run"
     )

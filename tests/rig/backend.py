@@ -21,14 +21,12 @@ from tests.rig.root import (
 def prepare_backend(say: Say) -> Backend:
     """Return a backend that is ready, fetching or building it first; the caller holds the lock.
 
-    GREENHOUSE_SERVICES_BACKEND (``docker`` or ``debian``) chooses where both would do.  Raises
+    GREENHOUSE_TEST_BACKEND (``docker`` or ``debian``) chooses where both would do.  Raises
     `ServicesUnavailable`.
     """
-    chosen = os.environ.get("GREENHOUSE_SERVICES_BACKEND", "")
+    chosen = os.environ.get("GREENHOUSE_TEST_BACKEND", "")
     if chosen not in ("", "docker", "debian"):
-        raise ServicesUnavailable(
-            f"GREENHOUSE_SERVICES_BACKEND is {chosen!r}, not docker or debian"
-        )
+        raise ServicesUnavailable(f"GREENHOUSE_TEST_BACKEND is {chosen!r}, not docker or debian")
     backend: Backend | None = None
     if chosen != "debian":
         backend = _docker(say, required=chosen == "docker")
@@ -41,7 +39,7 @@ def prepare_backend(say: Say) -> Backend:
 def find_backend() -> Backend | None:
     """Return the backend that was prepared last, or a root that is there; None without either."""
     noted = _note().read_text() if _note().exists() else ""
-    if noted == docker.DockerEngine.name:
+    if noted == docker.DockerEngine.name and docker.engine_answers():
         return docker.DockerEngine()
     return find_root()
 

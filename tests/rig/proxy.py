@@ -227,12 +227,13 @@ class TcpProxy:
             # A fifth of a second's worth at a time, so that a new rate soon counts.
             part = chunk if rate is None else chunk[: max(1, int(rate / 5))]
             chunk = chunk[len(part) :]
-            writer.write(part)
-            await writer.drain()
+            # Counted before it can arrive, so that who has received it finds it counted.
             if to_server:
                 self.bytes_to_server += len(part)
             else:
                 self.bytes_to_client += len(part)
+            writer.write(part)
+            await writer.drain()
             if rate is not None:
                 await asyncio.sleep(len(part) / rate)
 

@@ -79,11 +79,9 @@ class State:
 
     def environment(self) -> dict[str, str]:
         """Return the variables that tell tests where the services are."""
-        return {
-            "GREENHOUSE_TEST_DSN": self.dsn,
-            "GREENHOUSE_TEST_MQTT": self.mqtt,
-            "GREENHOUSE_SERVICES_ROOT": self.root,
-        }
+        found = {"GREENHOUSE_TEST_DSN": self.dsn, "GREENHOUSE_TEST_MQTT": self.mqtt}
+        # A container has no root folder to show.
+        return found | ({"GREENHOUSE_SERVICES_ROOT": self.root} if self.root else {})
 
 
 def read_state() -> State | None:
@@ -147,7 +145,7 @@ def run(command: Sequence[str], say: Say) -> int:
     """Run *command* with the services up and return its exit code.
 
     Where they cannot be had the command runs all the same and finds the reason in
-    GREENHOUSE_SERVICES_REASON.
+    GREENHOUSE_TEST_SERVICES_MISSING.
     """
     environment = dict(os.environ)
     services_dir().mkdir(parents=True, exist_ok=True)
@@ -159,7 +157,7 @@ def run(command: Sequence[str], say: Say) -> int:
                 environment.setdefault(name, value)
         except ServicesUnavailable as reason:
             say(f"not available: {reason}")
-            environment["GREENHOUSE_SERVICES_REASON"] = str(reason).splitlines()[0]
+            environment["GREENHOUSE_TEST_SERVICES_MISSING"] = str(reason).splitlines()[0]
         code = _run(command, environment)
     release(say)
     return code

@@ -1,0 +1,50 @@
+"""Scripts are sound as far as can be seen without running them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+SCRIPTS = sorted(
+    path
+    for folder in ("scripts", "deploy", ".ci")
+    for path in (ROOT / folder).iterdir()
+    if path.is_file() and path.read_bytes().startswith(b"#!")
+)
+BASH = [path for path in SCRIPTS if "bash" in path.read_text().splitlines()[0]]
+
+
+def name_of(path):
+    return str(path.relative_to(ROOT))
+
+
+def test_the_scripts_that_people_are_told_of_are_there():
+    named = {"scripts/demo", "scripts/test", "scripts/check", "scripts/services", "scripts/bench"}
+    assert {name_of(path) for path in SCRIPTS} >= named | {".ci/run", "scripts/bootstrap"}
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=name_of)
+def test_script_can_be_run(script):
+    assert os.access(script, os.X_OK)
+
+
+@pytest.mark.parametrize("script", BASH, ids=name_of)
+def test_bash_can_read_it_and_is_strict(script):
+    subprocess.run(["bash", "-n", script], check=True)
+    assert "\nset -euo pipefail\n" in script.read_text()
+
+
+@pytest.mark.parametrize("script", BASH, ids=name_of)
+def test_script_says_what_it_is_for(script):
+    assert script.read_text().splitlines()[1].startswith("# ")
+
+
+@pytest.mark.parametrize("script", BASH, ids=name_of)
+def test_script_does_not_depend_on_the_working_directory(script):
+    text = script.read_text()
+    # scripts/python is looked up by others and touches no file of the repository.
+    assert "BASH_SOURCE" in text or 'cd "$(dirname "$0")' in text or script.name == "python"
