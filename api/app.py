@@ -14,6 +14,7 @@ from api.auth import require_read
 from api.dashboard import page
 from api.formats import arrow
 from api.metrics import HttpMetrics
+from api.operations import describe, operation_id
 from api.parameters import known_parameters_only
 from api.problems import ProblemBody
 from api.routes import catalogue, evidence, latest, readings, reference, service
@@ -52,6 +53,7 @@ def create_app(services: Services) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        generate_unique_id_function=operation_id,
     )
     metrics = HttpMetrics(services.counters)
     app.state.services = services
@@ -66,7 +68,8 @@ def create_app(services: Services) -> FastAPI:
     app.add_middleware(
         GZipMiddleware, minimum_size=1000, compresslevel=5, exclude_content_types=_NOT_GZIPPED
     )
-    app.add_middleware(Shell, metrics=metrics)
+    app.state.operations = describe(app)
+    app.add_middleware(Shell, metrics=metrics, operations=app.state.operations)
     return app
 
 

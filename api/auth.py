@@ -19,13 +19,13 @@ _PROXY_MARKS = ("forwarded", "via", "x-real-ip", "x-client-ip", "cf-connecting-i
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
-def require_token(request: Request) -> None:
+async def require_token(request: Request) -> None:
     """Let a request with a good token pass, wherever it is from; end any other with 401."""
     if not _has_token(request):
         raise _unauthorized(request)
 
 
-def require_read(request: Request) -> None:
+async def require_read(request: Request) -> None:
     """Let a request with a good token pass, and one of this machine where reads are open."""
     if not may_read(request):
         raise _unauthorized(request)

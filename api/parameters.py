@@ -6,28 +6,28 @@ A misspelt filter that is quietly ignored answers another question than the one 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 from fastapi import Depends, Query, Request, Response
 
 from api.instants import Instant
+from api.operations import operation_of
 from api.problems import Finding, invalid_query
-from api.services import Limits, Services, services_of
+from api.services import Limits, Services, services_in
 from devices.document import nearest
 from devices.duration import format_duration
 
 Item = TypeVar("Item")
-ServicesIn = Annotated[Services, Depends(services_of)]
+ServicesIn = Annotated[Services, Depends(services_in)]
 
 DEFAULT_RANGE_US = 86_400_000_000
 
 
-def known_parameters_only(request: Request) -> None:
+async def known_parameters_only(request: Request) -> None:
     """Refuse a query parameter that the route does not have, or a single one that stands twice."""
-    route: Any = request.scope["route"]
-    known = _parameters(request.app.openapi(), route.path, request.method)
+    known = operation_of(request).parameters
     findings = []
     for name, times in Counter(key for key, _ in request.query_params.multi_items()).items():
         if name not in known:
@@ -41,21 +41,6 @@ def known_parameters_only(request: Request) -> None:
         raise invalid_query(*findings[:20])
 
 
-def _parameters(openapi: Mapping[str, Any], path: str, method: str) -> dict[str, bool]:
-    """Return the documented query parameters of a route; True for those that may be repeated."""
-    documented = openapi["paths"][path][method.lower()]
-    return {
-        one["name"]: _is_list(one["schema"])
-        for one in documented.get("parameters", [])
-        if one["in"] == "query"
-    }
-
-
-def _is_list(schema: Mapping[str, Any]) -> bool:
-    choices = schema.get("anyOf", [schema])
-    return any(choice.get("type") == "array" for choice in choices)
-
-
 @dataclass(frozen=True, slots=True)
 class Range:
     """A checked stretch of time, [start, end), microseconds since 1970 UTC."""
@@ -64,7 +49,7 @@ class Range:
     end_us: int
 
 
-def time_range(
+async def time_range(
     services: ServicesIn,
     start: Annotated[
         Instant | None,
@@ -105,7 +90,7 @@ class Page:
 PageSizeIn = Annotated[int | None, Query(ge=1, le=1000, description="most entries")]
 
 
-def page(
+async def page(
     services: ServicesIn,
     limit: PageSizeIn = None,
     offset: Annotated[int, Query(ge=0, le=10_000_000, description="entries to skip")] = 0,

@@ -6,6 +6,7 @@ series has, or a time that cannot be believed, refuses the post instead of filli
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from devices.codecs.sample import MAX_PAYLOAD_BYTES, Sample
 from devices.document import nearest
 from devices.duration import format_duration
 from devices.errors import DecodeError
+from devices.quantity import QUANTITIES
 from devices.registry import Registry
 from devices.series import Device
 from ingest.collector import Arrival
@@ -29,7 +31,7 @@ _pieces = msgspec.json.Decoder(list[msgspec.Raw])
 
 @dataclass(frozen=True, slots=True)
 class Posted:
-    """A post that is good: its *arrivals*, one or more a device, in the order of the post."""
+    """A post that is good: its *arrivals*, usually one, hold it as it was sent."""
 
     arrivals: Sequence[Arrival]
     messages: int
@@ -55,12 +57,10 @@ def judge(body: bytes, registry: Registry, now_us: int) -> Posted:
             break
     if findings:
         raise _refused(findings[:_MAX_FINDINGS])
-    devices = [sample.device or "" for sample in samples]
+    devices = {sample.device for sample in samples}
+    topic = devices.pop() or "" if len(devices) == 1 else ""
     return Posted(
-        arrivals=[
-            Arrival(SOURCE, device, payload, now_us)
-            for device, payload in _payloads(body, devices, is_list)
-        ],
+        arrivals=[Arrival(SOURCE, topic, part, now_us) for part in _parts(body, is_list)],
         messages=len(samples),
         readings=sum(len(sample.values) for sample in samples),
         ignored=sum(sample.ignored for sample in samples),
@@ -91,11 +91,14 @@ def _wrong(sample: Sample, path: str, registry: Registry, now_us: int) -> Iterat
         hint = nearest(sample.device[:200], registry.device)
         yield Finding(f"{where}device", shown(sample.device), "a known device", hint)
         return
-    keys = [series.key for series in device.series]
-    for key in sample.values:
-        if key not in keys:
-            expected = f"a key of {device.code}: {', '.join(keys[:12])}"
-            yield Finding(f"{where}v", shown(key), expected, nearest(key[:200], keys))
+    series = {one.key: one for one in device.series}
+    for key, value in sample.values.items():
+        if key not in series:
+            expected = f"a key of {device.code}: {', '.join(list(series)[:12])}"
+            yield Finding(f"{where}v", shown(key), expected, nearest(key[:200], series))
+        elif value is not None and math.isinf(series[key].conversion.scale * value):
+            expected = f"a number that {QUANTITIES[series[key].quantity].unit} can hold"
+            yield Finding(f"{where}v.{key}", shown(value), expected)
     if sample.observed_at_us is not None:
         yield from _wrong_time(sample.observed_at_us, where, device, now_us)
 
@@ -110,31 +113,23 @@ def _wrong_time(at_us: int, where: str, device: Device, now_us: int) -> Iterator
         yield Finding(f"{where}t", f"a time {format_duration(round(-age_s))} ahead", expected)
 
 
-def _payloads(body: bytes, devices: Sequence[str], is_list: bool) -> Iterator[tuple[str, bytes]]:
-    """Yield (device, payload) as any other collector would bring them: one device, bounded size.
+def _parts(body: bytes, is_list: bool) -> Iterator[bytes]:
+    """Yield *body* as payloads of the size that any collector may bring.
 
-    A post of one device and of ordinary size stays byte for byte what it was; another is cut
-    between its messages, which themselves stay as they were.
+    One of ordinary size stays byte for byte what it was; a larger list is cut between its messages,
+    which themselves stay as they were.
     """
-    if len(set(devices)) == 1 and len(body) <= MAX_PAYLOAD_BYTES:
-        yield devices[0], body
+    if len(body) <= MAX_PAYLOAD_BYTES:
+        yield body
         return
     pieces = [bytes(one) for one in _pieces.decode(body.removeprefix(_BOM))] if is_list else [body]
-    for device in dict.fromkeys(devices):
-        own = [piece for piece, of in zip(pieces, devices, strict=True) if of == device]
-        for part in _parts(own):
-            yield device, part
-
-
-def _parts(pieces: Sequence[bytes]) -> Iterator[bytes]:
-    """Yield JSON lists of *pieces*, none larger than a payload may be."""
     part: list[bytes] = []
     size = 1
     for piece in pieces:
         if len(piece) + 2 > MAX_PAYLOAD_BYTES:
             expected = f"at most {MAX_PAYLOAD_BYTES - 2} bytes in one message"
             raise _unreadable("E-SIZE", f"payload: got {len(piece)} bytes, expected {expected}")
-        if part and size + len(piece) + 1 > MAX_PAYLOAD_BYTES:
+        if size + len(piece) + 1 > MAX_PAYLOAD_BYTES:
             yield b"[" + b",".join(part) + b"]"
             part, size = [], 1
         part.append(piece)

@@ -155,7 +155,8 @@ class _Asker:
         span = format_duration((question.end_us - question.start_us) / 1e6)
         got = f"step={question.step or 'auto'} over {span} for {len(question.series)} series"
         if question.step is None:
-            expected = f"a range that needs at most {ask.points_each} points for each series"
+            each = self._chosen.points_each
+            expected = f"a range that needs at most {each} points for each series, even in days"
             return invalid_query(Finding("query.max_points", got, expected))
         fitting = f"; step={rolled[0]} fits" if rolled else "; ask for a shorter range"
         expected = f"at most {question.cap} points in one answer{fitting}"

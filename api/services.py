@@ -119,6 +119,11 @@ class Services:
         return self.registry() if self.archive is None else self.archive()
 
 
+async def services_in(request: Request) -> Services:
+    """Return the services, for a route's signature: async, or each call would cost a thread."""
+    return services_of(request)
+
+
 def services_of(request: Request) -> Services:
     """Return the services of the application that *request* came to."""
     services = request.app.state.services

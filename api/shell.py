@@ -8,13 +8,14 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.metrics import HttpMetrics
+from api.operations import Operation
 from api.problems import Problem, problem_response
 
 log = logging.getLogger(__name__)
@@ -42,9 +43,12 @@ class Shell:
     nothing but that id.  No CORS header is ever sent: other origins are refused by the browser.
     """
 
-    def __init__(self, app: ASGIApp, metrics: HttpMetrics) -> None:
+    def __init__(
+        self, app: ASGIApp, metrics: HttpMetrics, operations: Mapping[str, Operation]
+    ) -> None:
         self._app = app
         self._metrics = metrics
+        self._operations = operations
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -58,7 +62,7 @@ class Shell:
             await self._serve(scope, receive, answer)
         finally:
             elapsed_s = time.perf_counter() - started_s
-            self._metrics.observe(scope["method"], _route(scope), answer.status, elapsed_s)
+            self._metrics.observe(scope["method"], self._route(scope), answer.status, elapsed_s)
 
     async def _serve(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
         try:
@@ -76,6 +80,14 @@ class Shell:
                 raise
             sorry = Problem(500, "internal-error", "something went wrong on our side; it is logged")
             await problem_response(sorry, answer.request_id)(scope, receive, answer.send)
+
+    def _route(self, scope: Scope) -> str:
+        """Return the template of the path: a path itself would make a metric of every series."""
+        route: Any = scope.get("route")
+        if route is None:
+            return "/static" if scope["path"].startswith("/static/") else "unmatched"
+        operation = self._operations.get(route.name)
+        return operation.path if operation is not None else str(route.path)
 
 
 class _Answer:
@@ -100,9 +112,3 @@ class _Answer:
             for name, value in wanted.items()
             if name.encode() not in names
         ]
-
-
-def _route(scope: Scope) -> str:
-    """Return the template of the matched route: a path itself would make a metric per series."""
-    route: Any = scope.get("route")
-    return str(getattr(route, "path", "")) or "unmatched"

@@ -42,7 +42,7 @@ _YEAR_S = 365 * 86_400
 _FOLDER = Path(__file__).parent
 _SCRIPT_TEXTS = (
     "live", "reconnecting", "connection_lost", "database_away", "no_access", "no_data", "updated",
-    "n_bad", "n_suspect", "n_stale", "n_unseen", "age_s", "age_min", "age_h", "age_d",
+    "n_bad", "n_suspect", "n_stale", "n_unseen", "age_s", "age_min", "age_h", "age_d", "on", "off",
 )  # fmt: skip
 
 router = APIRouter(include_in_schema=False)

@@ -27,6 +27,7 @@ class Row:
     value: str
     unit: str
     decimals: int
+    is_switch: bool
     state: str
     note: str
     spark: Sparkline | None
@@ -108,21 +109,28 @@ def _group_title(
 def _row(one: Newest, spark: Sparkline | None, language: Language, words: Mapping[str, str]) -> Row:
     series = one.series
     quantity = QUANTITIES[series.quantity]
+    switch = quantity.unit == "1" and (quantity.low, quantity.high) == (0, 1)
     zh, en = series_name(series)
     expected = Placement.OUTDOOR if series.medium is Medium.WEATHER else Placement.INSIDE
     return Row(
         series=series.code,
         label=zh if language == "zh" else en,
         placement="" if series.placement is expected else words[series.placement.value],
-        value=number(one.value, quantity.decimals),
+        value=(switch and switch_text(one.value, words)) or number(one.value, quantity.decimals),
         unit="" if quantity.unit == "1" else quantity.unit,
         decimals=quantity.decimals,
+        is_switch=switch,
         state=state_of(one),
         note=_note(one, language, words),
         spark=spark,
-        low="" if spark is None else number(spark.low, quantity.decimals),
-        high="" if spark is None else number(spark.high, quantity.decimals),
+        low="" if spark is None or switch else number(spark.low, quantity.decimals),
+        high="" if spark is None or switch else number(spark.high, quantity.decimals),
     )
+
+
+def switch_text(value: float | None, words: Mapping[str, str]) -> str:
+    """Return on or off, and nothing for a value that is neither."""
+    return {1.0: words["on"], 0.0: words["off"]}.get(-1.0 if value is None else value, "")
 
 
 def number(value: float | None, decimals: int) -> str:

@@ -38,7 +38,7 @@ SeriesPath = Annotated[
 
 
 @router.get("/sites", summary="Sites, flat or as a tree")
-def sites(
+async def sites(
     services: ServicesIn,
     request: Request,
     response: Response,
@@ -59,7 +59,7 @@ def sites(
 
 
 @router.get("/devices", summary="Devices with the codes of their series")
-def devices(
+async def devices(
     services: ServicesIn,
     request: Request,
     response: Response,
@@ -72,7 +72,7 @@ def devices(
 
 
 @router.get("/series", summary="Series, filtered")
-def series_list(
+async def series_list(
     services: ServicesIn,
     request: Request,
     response: Response,
@@ -91,14 +91,14 @@ def series_list(
 
 
 @router.get("/series/{series}", summary="One series")
-def series_one(services: ServicesIn, series: SeriesPath) -> SeriesShape:
+async def series_one(services: ServicesIn, series: SeriesPath) -> SeriesShape:
     """Return what is known of one series, also of one that is retired."""
     registry = services.everything()
     return _series(registry, find_series(registry, series))
 
 
 @router.get("/quantities", summary="The vocabulary of quantities")
-def quantities(medium: MediumQuery = None) -> list[QuantityShape]:
+async def quantities(medium: MediumQuery = None) -> list[QuantityShape]:
     """Return every quantity with its unit, its names and what is physically possible."""
     return [
         QuantityShape(

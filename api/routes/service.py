@@ -17,7 +17,7 @@ from api.schemas import HealthShape
 router = APIRouter(tags=["service"], dependencies=[Depends(known_parameters_only)])
 
 
-def metrics_of(request: Request) -> HttpMetrics:
+async def metrics_of(request: Request) -> HttpMetrics:
     """Return the metrics of the application that *request* came to."""
     metrics = request.app.state.metrics
     assert isinstance(metrics, HttpMetrics)

@@ -21,6 +21,11 @@ export function numberText(value, decimals) {
   return Number(text) === 0 ? text.replace("-", "") : text;
 }
 
+// What is only ever on or off is said in words; null where the value is neither.
+export function switchText(value, texts) {
+  return value === 1 ? texts.on : value === 0 ? texts.off : null;
+}
+
 export function stateOf(reading) {
   if (reading.observed_at === null) return "unseen";
   if (reading.stale) return "stale";
@@ -54,8 +59,10 @@ function setText(element, text) {
 function showReading(row, reading, texts) {
   const state = stateOf(reading);
   row.className = `row ${state}`;
-  setText(row.querySelector(".value"), numberText(reading.value, Number(row.dataset.decimals)));
-  setText(row.querySelector(".note"), noteOf(reading, texts));
+  const decimals = Number(row.dataset.decimals);
+  const word = "switch" in row.dataset ? switchText(reading.value, texts) : null;
+  setText(row.querySelector(".value"), word ?? numberText(reading.value, decimals));
+  setText(row.querySelector(".why"), noteOf(reading, texts));
 }
 
 function showChips(place, scope, texts) {
