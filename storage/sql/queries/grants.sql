@@ -6,5 +6,5 @@ GRANT SELECT ON ALL TABLES IN SCHEMA public TO {user};
 -- name: writer
 -- Add readings, dead letters and gaps; change nothing that was measured.
 GRANT INSERT ON readings, dead_letters, gaps TO {user};
-GRANT UPDATE (replayed_at) ON dead_letters TO {user};
+GRANT UPDATE (replayed_at, replay_wanted) ON dead_letters TO {user};
 GRANT UPDATE (ended_at) ON gaps TO {user};

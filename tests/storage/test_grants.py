@@ -1,0 +1,103 @@
+"""Writer and reader may do their work and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from devices.dead_letter import DeadLetter
+from devices.gap import Gap
+from storage.dead_letters import DeadLetterStore
+from storage.errors import DatabaseMisconfigured
+from storage.gaps import GapStore
+from storage.grants import grant
+from storage.history import History, Step
+from storage.pool import Connection, Pool, connect, hardened
+from storage.readings import ReadingWriter
+from storage.registry import RegistryStore
+from tests.storage.samples import HOUR_US, batch, registry, us
+
+AT = us(2025, 5, 1)
+
+
+@pytest.fixture
+async def users(dsn: str, connection: Connection) -> AsyncIterator[dict[str, str]]:
+    """DSNs of a granted writer and reader."""
+    database = conninfo_to_dict(dsn)["dbname"]
+    names = {role: f"{role}_{database}" for role in ("writer", "reader")}
+    for name in names.values():
+        statement = sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'x'")
+        await connection.execute(statement.format(sql.Identifier(name)))
+    await grant(dsn, **names)
+    await grant(dsn, **names)
+    yield {role: make_conninfo(dsn, user=name, password="x") for role, name in names.items()}
+    for name in names.values():
+        user = sql.Identifier(name)
+        await connection.execute(sql.SQL("DROP OWNED BY {}").format(user))
+        await connection.execute(sql.SQL("DROP ROLE {}").format(user))
+
+
+async def test_the_writer_writes_and_the_reader_reads(dsn: str, pool: Pool, users: dict[str, str]):
+    await RegistryStore(pool).apply(registry("UTC"), {})
+    readings = batch(1, [AT, AT + 1], [1.0, 3.0])
+    async with ReadingWriter(users["writer"]) as writer:
+        assert (await writer.write(readings)).inserted == 2
+        assert (await writer.write(readings)).duplicates == 2
+    letter = DeadLetter("mqtt", "a", b"", AT, "E-JSON", "")
+    async with Pool(users["writer"]) as writing:
+        letters, gaps = DeadLetterStore(writing), GapStore(writing)
+        assert (await letters.put([letter])).inserted == 1
+        assert await letters.mark_replayed([letter.id], datetime.now(UTC)) == 1
+        assert (await letters.put([letter])).duplicates == 1
+        gap = Gap("mqtt", AT, AT + 1, "session_lost", "")
+        assert (await gaps.put([gap])).inserted == 1
+        assert (await gaps.put([Gap("mqtt", AT, AT + 2, "session_lost", "")])).kind == "written"
+        assert (await RegistryStore(writing).load()).series_ids
+    async with Pool(users["reader"]) as reading:
+        history = History(reading)
+        assert len((await history.raw([1], AT, AT + 2, 9))[1]) == 2
+        assert (await history.latest()).value.tolist() == [3.0]
+        for step in Step:
+            found = await history.rolled([1], AT - 24 * HOUR_US, AT + 1, step)
+            assert found[1].mean.tolist() == [2.0]
+        assert len(await DeadLetterStore(reading).list(9)) == 1
+        assert len(await GapStore(reading).list(AT, AT + 9)) == 1
+        assert (await RegistryStore(reading).load()).series_ids
+
+
+async def test_neither_changes_what_was_measured_or_what_is_registered(users: dict[str, str]):
+    forbidden = [
+        "DELETE FROM readings",
+        "UPDATE readings SET value = 0",
+        "TRUNCATE readings",
+        "UPDATE dead_letters SET payload = ''",
+        "DELETE FROM dead_letters",
+        "DELETE FROM gaps",
+        "UPDATE series SET code = 'x'",
+        "INSERT INTO migrations VALUES (1, 'x', 'x', 'x')",
+        "DROP TABLE readings",
+    ]
+    for user in users.values():
+        connection = await connect(hardened(user, "test"), autocommit=True)
+        for statement in forbidden:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                await connection.execute(statement.encode())
+        await connection.close()
+
+
+async def test_the_reader_writes_nothing(users: dict[str, str]):
+    async with ReadingWriter(users["reader"]) as writer:
+        assert (await writer.write(batch(1, [AT], [1.0]))).kind == "misconfigured"
+    async with Pool(users["reader"]) as pool:
+        letter = DeadLetter("mqtt", "a", b"", AT, "E-JSON", "")
+        assert (await DeadLetterStore(pool).put([letter])).kind == "misconfigured"
+
+
+async def test_granting_to_nobody_there_is_misconfigured(dsn: str):
+    with pytest.raises(DatabaseMisconfigured, match="no_such_user"):
+        await grant(dsn, reader="no_such_user")
