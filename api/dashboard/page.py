@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,6 +27,7 @@ from api.dashboard.view import SHOW_AGE_AFTER_S, Card, cards
 from api.instants import format_instant
 from api.newest import newest_of
 from api.parameters import ServicesIn
+from api.problems import request_id_of
 from api.services import Services
 from devices.quality import BAD_MASK, REASONS, SUSPECT_MASK
 from devices.reading import Batch
@@ -34,6 +36,8 @@ from devices.series import Series
 from devices.site import SiteKind
 from storage.errors import DatabaseMisconfigured, DatabaseUnavailable
 from storage.history import Step
+
+log = logging.getLogger(__name__)
 
 EVERY_MS = 3_000
 SPARK_HOURS = 3
@@ -117,22 +121,29 @@ async def overview(services: ServicesIn, request: Request) -> HTMLResponse:
     """Return the current values of every house, or of those below ``?site=``."""
     pages: Pages = request.app.state.pages
     language = _language(request)
-    if may_read(request):
-        values = await _values(services, pages, request, language)
-        answer = HTMLResponse(pages.render("live.html", request, **values))
+    words = texts(language)
+    if not may_read(request):
+        heading, text = words["unauthorized_title"], words["unauthorized_text"]
+        answer = HTMLResponse(_plain(pages, request, heading, text), 401)
+        answer.headers["WWW-Authenticate"] = 'Bearer realm="greenhouse"'
     else:
-        words = texts(language)
-        content = pages.render(
-            "plain.html",
-            request,
-            heading=words["unauthorized_title"],
-            text=words["unauthorized_text"],
-        )
-        answer = HTMLResponse(content, 401, {"WWW-Authenticate": 'Bearer realm="greenhouse"'})
+        try:
+            values = await _values(services, pages, request, language)
+            answer = HTMLResponse(pages.render("live.html", request, **values))
+        except Exception:
+            # Somebody is looking: the number of the log line helps them, a JSON document does not.
+            number = request_id_of(request)
+            log.exception("request %s failed: the page", number)
+            text = words["error_text"].replace("{id}", number)
+            answer = HTMLResponse(_plain(pages, request, words["error_title"], text), 500)
     answer.headers["Vary"] = "Accept-Language, Cookie"
     if request.query_params.get("lang") == language:
         answer.set_cookie("lang", language, max_age=_YEAR_S, httponly=True, samesite="lax")
     return answer
+
+
+def _plain(pages: Pages, request: Request, heading: str, text: str) -> str:
+    return pages.render("plain.html", request, heading=heading, text=text)
 
 
 @dataclass(frozen=True, slots=True)
