@@ -1,4 +1,4 @@
-"""One file of the spool: the calls on the disk that can fail, and what a failure means.
+"""One file of the spool: what is known of it, and what a failing disk means for it.
 
 Two kinds of failure are told apart.  No room: the file is cut back to its last whole block and can
 be used again.  Anything else, and any failed sync: the file is never written or synced again,
@@ -10,7 +10,10 @@ from __future__ import annotations
 import errno
 import os
 import re
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from ingest.backlog import Backlog
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NAME = re.compile(r"([0-9]{16})-([0-9a-f]{8})\.(segment|corrupt)")
@@ -76,7 +79,26 @@ def read_segment_name(name: str) -> tuple[int, int, bool] | None:
     return (int(match[1]), int(match[2], 16), match[3] == "corrupt") if match else None
 
 
-class SegmentWriter:
+@dataclass(slots=True, eq=False)
+class Segment:
+    """What the spool knows of one segment; only the event loop changes it once it is known there.
+
+    *size* counts whole, synced bytes.  *sealed*: not appended to any more.  *recovered*: left by an
+    earlier process.  *outstanding* counts what is in memory or being read of it.
+    """
+
+    number: int
+    salt: int
+    path: Path
+    size: int = 0
+    sealed: bool = False
+    recovered: bool = False
+    damaged: bool = False
+    outstanding: int = 0
+    backlog: Backlog = field(default_factory=Backlog)
+
+
+class SegmentFile:
     """Appends to one new segment; used by one thread.  *size* counts whole, synced bytes only."""
 
     def __init__(self, disk: Disk, path: Path) -> None:
@@ -112,13 +134,13 @@ class SegmentWriter:
             os.close(fd)
 
 
-def read_stretch(disk: Disk, fd: int, size: int, start: int) -> tuple[bytes, bool]:
-    """Return *size* bytes from *start* (fewer at the end), and whether all could be read.
+def read_stretch(disk: Disk, fd: int, size: int, start: int) -> bytes:
+    """Return *size* bytes from *start*, fewer at the end of the file.
 
     Pages that the disk cannot read are zeros, so that the blocks beyond them are still found.
     """
     try:
-        return disk.read(fd, size, start), True
+        return disk.read(fd, size, start)
     except OSError:
         pieces = []
         for at in range(start, start + size, _PAGE):
@@ -127,4 +149,4 @@ def read_stretch(disk: Disk, fd: int, size: int, start: int) -> tuple[bytes, boo
                 pieces.append(disk.read(fd, length, at))
             except OSError:
                 pieces.append(bytes(length))
-        return b"".join(pieces), False
+        return b"".join(pieces)

@@ -19,45 +19,26 @@ import asyncio
 import fcntl
 import logging
 import os
-import secrets
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ingest.backlog import Backlog, Stretch
+from ingest.backlog import Stretch
 from ingest.collector import Arrival, ArrivalFlag, IngestError, SpoolFull
 from ingest.counters import Counters, add_all
-from ingest.segment import (
-    NO_ROOM,
-    Disk,
-    NoRoom,
-    SegmentWriter,
-    read_segment_name,
-    read_stretch,
-    segment_name,
-)
-from ingest.spool_format import (
-    HEAD_BYTES,
-    Block,
-    Body,
-    Damage,
-    Scan,
-    encode_bodies,
-    head,
-    read_head,
-    scan,
-)
+from ingest.segment import Disk, Segment
+from ingest.spool_format import Damage, Scan
+from ingest.spool_reader import read_window, recover
+from ingest.spool_writer import Commit, SpoolWriter
 
 _log = logging.getLogger(__name__)
 
 _COMMIT_BYTES = 8 << 20  # payload bytes that share one write, more only for one caller
-_WINDOW_BYTES = 1 << 20  # read at once from the backlog
 _RECLAIM_BYTES = 1 << 20  # a drained segment of this size is removed though it is not full
-_RESERVE_BYTES = 2 << 30  # a share of a large disk need not be more than this
 
 
 class SpoolUnusable(IngestError):
@@ -78,19 +59,6 @@ class Lag:
 
 
 @dataclass(slots=True, eq=False)
-class _Segment:
-    number: int
-    salt: int
-    path: Path
-    size: int = 0
-    sealed: bool = False
-    recovered: bool = False
-    damaged: bool = False
-    outstanding: int = 0
-    backlog: Backlog = field(default_factory=Backlog)
-
-
-@dataclass(slots=True, eq=False)
 class Portion:
     """Arrivals on loan from the spool, in order; give them to `release` or to `put_back`.
 
@@ -102,7 +70,7 @@ class Portion:
     seen: bool
     start: int
     end: int
-    segment: _Segment
+    segment: Segment
 
     @property
     def bytes(self) -> int:
@@ -117,17 +85,6 @@ class _Group:
     arrivals: Sequence[Arrival]
     bytes: int
     done: asyncio.Future[None]
-
-
-@dataclass(slots=True)
-class _Commit:
-    """What the writing thread did: blocks that are durable, or why there are none."""
-
-    blocks: list[Block] = field(default_factory=list)
-    segment: _Segment | None = None
-    sealed: list[_Segment] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
-    full: str = ""
 
 
 class Spool:
@@ -161,20 +118,16 @@ class Spool:
         self._disk = disk or Disk()
         self._lock_fd = -1
         self._open = False
-        # Used by the writing thread while a commit runs, by the loop only while none does.
-        self._writer: SegmentWriter | None = None
-        self._active: _Segment | None = None
-        self._next_segment = 0
-        self._next_record = 0
-        # Used by the loop only.
+        self._writer: SpoolWriter | None = None  # the loop touches it only while no commit runs
         self._pending: deque[_Group] = deque()
         self._pending_bytes = 0
-        self._commit_running: asyncio.Future[_Commit] | None = None
-        self._segments: dict[int, _Segment] = {}
+        self._commit_running: asyncio.Future[Commit] | None = None
+        self._segments: dict[int, Segment] = {}
         self._used_bytes = 0
         self._fresh: deque[Portion] = deque()
         self._fresh_bytes = 0
         self._on_loan: set[Portion] = set()
+        self._being_read: Stretch | None = None
         self._problem = ""
 
     # Opening and closing.
@@ -187,17 +140,31 @@ class Spool:
         self._writing = ThreadPoolExecutor(1, "spool-writer")
         self._reading = ThreadPoolExecutor(1, "spool-reader")
         try:
-            found = await self._loop.run_in_executor(self._reading, self._recover)
+            found = await self._loop.run_in_executor(
+                self._reading, recover, self._folder, self._disk
+            )
         except OSError as error:
             self._let_go()
             raise SpoolUnusable(f"spool folder {self._folder}: unreadable: {error}") from error
         except BaseException:
             self._let_go()
             raise
-        for segment in found:
+        self._writer = SpoolWriter(
+            self._folder,
+            self._disk,
+            segment_bytes=self._segment_bytes,
+            min_free_share=self._min_free_share,
+            next_segment=found.next_segment,
+            next_record=found.next_record,
+        )
+        self._used_bytes = found.aside_bytes
+        for segment in found.segments:
             self._segments[segment.number] = segment
             self._used_bytes += segment.size
             self._retire(segment)
+        if self._segments:
+            lag = self.lag(0)
+            _log.info("spool %s: %d arrivals left by an earlier run", self._folder, lag.records)
         self._note_backlog()
         self._open = True
         return self
@@ -212,7 +179,7 @@ class Spool:
         try:
             while self._commit_running is not None:
                 await asyncio.wait([self._commit_running])
-            self._seal_active()
+            self._end_active()
         finally:
             self._let_go()
 
@@ -221,55 +188,11 @@ class Spool:
         self._writing.shutdown(wait=True)
         self._reading.shutdown(wait=True)
         if self._writer is not None:
-            self._writer.close()
+            self._writer.end_segment()
+            self._writer = None
+        _answer(list(self._pending), f"the spool {self._folder} is closed")
+        self._pending.clear()
         os.close(self._lock_fd)
-
-    def _recover(self) -> list[_Segment]:
-        """Find the segments of earlier processes; runs in the reading thread."""
-        segments = []
-        for path in sorted(self._folder.iterdir()):
-            if (name := read_segment_name(path.name)) is None:
-                continue
-            number, salt, aside = name
-            self._next_segment = max(self._next_segment, number + 1)
-            size = path.stat().st_size
-            if aside:
-                self._used_bytes += size
-            else:
-                segments.append(_Segment(number, salt, path, size, sealed=True, recovered=True))
-        if not segments:
-            return []
-        firsts = [self._first_record(segment) for segment in segments]
-        self._next_record = self._record_after(segments[-1], firsts[-1][0])
-        beyond = [number for number, _ in firsts[1:]] + [self._next_record]
-        for segment, (first, received_at_us), after in zip(segments, firsts, beyond, strict=True):
-            if segment.size:
-                records = max(0, after - first)
-                segment.backlog.add(Stretch(0, segment.size, records, received_at_us, seen=False))
-        total = sum(segment.size for segment in segments)
-        _log.info("spool %s: %d bytes left by an earlier run", self._folder, total)
-        return segments
-
-    def _first_record(self, segment: _Segment) -> tuple[int, int]:
-        """Return number and receive time of the segment's first record; zeros where unreadable."""
-        fd = os.open(segment.path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            found = read_head(read_stretch(self._disk, fd, HEAD_BYTES, 0)[0], 0, segment.salt)
-        finally:
-            os.close(fd)
-        return (found.number, found.received_at_us) if found else (0, 0)
-
-    def _record_after(self, segment: _Segment, first: int) -> int:
-        """Return the number after the last record of *segment*."""
-        after, start = first, 0
-        while start < segment.size:
-            found = self._scan(segment, start, segment.size)
-            for block in found.blocks:
-                after = max(after, block.number + len(block.arrivals))
-            if found.torn:
-                break
-            start = found.end
-        return after
 
     # Accepting.
 
@@ -314,7 +237,7 @@ class Spool:
 
     def _commit_next(self) -> None:
         """Begin a commit of what is pending, unless one is running."""
-        if self._commit_running is not None or not self._pending:
+        if self._commit_running is not None or not self._pending or self._writer is None:
             return
         groups: list[_Group] = []
         size = 0
@@ -329,75 +252,11 @@ class Spool:
             else [arrival for group in groups for arrival in group.arrivals]
         )
         room = self._quota_bytes - self._used_bytes
-        future = self._loop.run_in_executor(self._writing, self._commit, arrivals, room)
+        future = self._loop.run_in_executor(self._writing, self._writer.commit, arrivals, room)
         self._commit_running = future
         future.add_done_callback(lambda done: self._note_commit(groups, done))
 
-    def _commit(self, arrivals: Sequence[Arrival], room: int) -> _Commit:
-        """Make *arrivals* durable; runs in the writing thread.
-
-        A segment that fails is left as it is, and the same arrivals go to a new one, once.
-        """
-        commit = _Commit()
-        bodies = encode_bodies(arrivals)
-        size = sum(HEAD_BYTES + len(body.data) for body in bodies)
-        if size > room:
-            commit.full = f"the quota of {self._quota_bytes} bytes is used up"
-            return commit
-        for _attempt in range(2):
-            try:
-                self._check_reserve(size)
-                writer, segment = self._writable(commit)
-                start = writer.size
-                blocks, data = _frame(bodies, self._next_record, segment.salt, start)
-                writer.append(data)
-            except NoRoom as error:
-                commit.full = str(error)
-                return commit
-            except OSError as error:
-                place = self._active.path if self._active else self._folder
-                commit.errors.append(f"{place}: {error}")
-                self._end_segment(commit)
-                continue
-            self._next_record += len(arrivals)
-            commit.blocks, commit.segment = blocks, segment
-            return commit
-        commit.full = "the disk takes nothing: " + commit.errors[-1]
-        return commit
-
-    def _check_reserve(self, size: int) -> None:
-        free, total = self._disk.room(self._folder)
-        reserve = min(int(total * self._min_free_share), _RESERVE_BYTES)
-        if free - size < reserve:
-            raise NoRoom(f"{free} bytes of the file system are free, {reserve} of them for others")
-
-    def _writable(self, commit: _Commit) -> tuple[SegmentWriter, _Segment]:
-        """Return the segment to append to, a new one where the last is full."""
-        if self._active is not None and self._writer is not None:
-            if self._writer.size < self._segment_bytes:
-                return self._writer, self._active
-            self._end_segment(commit)
-        number, salt = self._next_segment, secrets.randbits(32)
-        self._next_segment += 1
-        path = self._folder / segment_name(number, salt)
-        try:
-            writer = SegmentWriter(self._disk, path)
-        except OSError as error:
-            if error.errno in NO_ROOM:
-                raise NoRoom(str(error)) from error
-            raise
-        self._writer, self._active = writer, _Segment(number, salt, path)
-        return self._writer, self._active
-
-    def _end_segment(self, commit: _Commit) -> None:
-        """Append no more to the active segment."""
-        if self._writer is not None:
-            self._writer.close()
-        if self._active is not None:
-            commit.sealed.append(self._active)
-        self._writer = self._active = None
-
-    def _note_commit(self, groups: list[_Group], done: asyncio.Future[_Commit]) -> None:
+    def _note_commit(self, groups: list[_Group], done: asyncio.Future[Commit]) -> None:
         """Tell those who wait, and hand on what is durable."""
         self._commit_running = None
         if (error := done.exception()) is not None:
@@ -408,15 +267,13 @@ class Spool:
             commit = done.result()
             self._note_errors(commit)
             self._note_blocks(commit)
-            for segment in commit.sealed:
-                segment.sealed = True
-                self._retire(segment)
+            self._note_ended(commit.ended)
             _answer(groups, commit.full)
         if self._problem:
             self._reclaim()
         self._commit_next()
 
-    def _note_errors(self, commit: _Commit) -> None:
+    def _note_errors(self, commit: Commit) -> None:
         for problem in commit.errors:
             _log.error("spool: a segment is not written to any more: %s", problem)
         self._counters.spool_errors += len(commit.errors)
@@ -428,10 +285,8 @@ class Spool:
             _log.warning("spool %s accepts again", self._folder)
         self._problem = commit.full
 
-    def _note_blocks(self, commit: _Commit) -> None:
+    def _note_blocks(self, commit: Commit) -> None:
         segment = commit.segment
-        for other in commit.sealed:
-            self._segments.setdefault(other.number, other)
         if segment is None:
             return
         self._counters.spool_commits += 1
@@ -487,11 +342,11 @@ class Spool:
         )
         if segment is None:
             return []
-        stretch = segment.backlog.pop()
+        stretch = self._being_read = segment.backlog.pop()
         segment.outstanding += 1  # it stays while it is read
         try:
             found = await self._loop.run_in_executor(
-                self._reading, self._scan, segment, stretch.start, stretch.end
+                self._reading, read_window, self._disk, segment, stretch.start, stretch.end
             )
         except FileNotFoundError:
             found = Scan([], [Damage(stretch.start, stretch.end)], stretch.end)
@@ -499,6 +354,7 @@ class Spool:
             segment.backlog.add(stretch)
             raise
         finally:
+            self._being_read = None
             segment.outstanding -= 1
         portions = [
             Portion(block.arrivals, False, stretch.seen, block.start, block.end, segment)
@@ -511,23 +367,7 @@ class Spool:
         self._note_backlog()
         return portions
 
-    def _scan(self, segment: _Segment, start: int, end: int) -> Scan:
-        """Read the first window between *start* and *end* that holds anything."""
-        size = _WINDOW_BYTES
-        fd = os.open(segment.path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            while True:
-                wanted = min(size, end - start)
-                data, _whole = read_stretch(self._disk, fd, wanted, start)
-                last = len(data) < wanted or start + wanted >= end
-                found = scan(data, start, segment.salt, last)
-                if found.blocks or found.damage or last:
-                    return found
-                size = max(2 * size, found.need)
-        finally:
-            os.close(fd)
-
-    def _note_scan(self, segment: _Segment, stretch: Stretch, found: Scan) -> None:
+    def _note_scan(self, segment: Segment, stretch: Stretch, found: Scan) -> None:
         """Count what was read, and keep the rest of *stretch* for the next time."""
         records = stretch.records - sum(len(block.arrivals) for block in found.blocks)
         at = found.end
@@ -546,14 +386,14 @@ class Spool:
             self._counters.spool_lost_records += records
             _log.error("spool: %d accepted arrivals lost in %s", records, segment.path)
 
-    def _note_tail(self, segment: _Segment, start: int, end: int) -> None:
+    def _note_tail(self, segment: Segment, start: int, end: int) -> None:
         if segment.recovered and end == segment.size:
             self._counters.spool_torn_bytes += end - start
             _log.warning("spool: %d bytes of an unfinished write in %s", end - start, segment.path)
         elif start < end:
             self._note_damage(segment, start, end)
 
-    def _note_damage(self, segment: _Segment, start: int, end: int) -> None:
+    def _note_damage(self, segment: Segment, start: int, end: int) -> None:
         segment.damaged = True
         self._counters.spool_corrupt_bytes += end - start
         _log.error("spool: bytes %d to %d of %s are damaged", start, end, segment.path)
@@ -596,21 +436,23 @@ class Spool:
 
         Only while no commit runs.  Where there is no room, any size is worth it.
         """
-        segment = self._active
+        segment = self._writer.active if self._writer is not None else None
         if segment is None or segment.outstanding or segment.backlog or not segment.size:
             return
         if segment.size >= min(_RECLAIM_BYTES, self._quota_bytes // 4) or self._problem:
-            self._seal_active()
+            self._end_active()
 
-    def _seal_active(self) -> None:
-        commit = _Commit()
-        self._end_segment(commit)
-        for segment in commit.sealed:
+    def _end_active(self) -> None:
+        if self._writer is not None:
+            self._note_ended(self._writer.end_segment())
+
+    def _note_ended(self, segments: Sequence[Segment]) -> None:
+        for segment in segments:
             segment.sealed = True
             self._segments.setdefault(segment.number, segment)
             self._retire(segment)
 
-    def _retire(self, segment: _Segment) -> None:
+    def _retire(self, segment: Segment) -> None:
         """Remove *segment* if nothing in it is wanted any more."""
         if not segment.sealed or segment.outstanding or segment.backlog:
             return
@@ -633,14 +475,18 @@ class Spool:
         return self._used_bytes
 
     @property
+    def quota_bytes(self) -> int:
+        """How much it may take on the disk."""
+        return self._quota_bytes
+
+    @property
     def backlog_bytes(self) -> int:
-        """How much `read_backlog` would read, in all."""
-        stretches = (one for segment in self._segments.values() for one in segment.backlog)
-        return sum(one.end - one.start for one in stretches)
+        """How much `read_backlog` has still to read, in all."""
+        return sum(one.end - one.start for one in self._stretches())
 
     def lag(self, now_us: int) -> Lag:
         """Return what is accepted and not yet released, at *now_us*."""
-        stretches = [one for segment in self._segments.values() for one in segment.backlog]
+        stretches = self._stretches()
         size = sum(portion.bytes for portion in self._on_loan)
         size += sum(one.end - one.start for one in stretches)
         records = sum(len(portion.arrivals) for portion in self._on_loan)
@@ -649,6 +495,11 @@ class Spool:
         times += [one.oldest_at_us for one in stretches]
         age_s = max(0.0, (now_us - min(times)) / 1e6) if times else 0.0
         return Lag(size, records, age_s)
+
+    def _stretches(self) -> list[Stretch]:
+        """Everything that is to be read from the disk, what is being read included."""
+        stretches = [one for segment in self._segments.values() for one in segment.backlog]
+        return [*stretches, self._being_read] if self._being_read is not None else stretches
 
 
 def _claim(folder: Path) -> int:
@@ -671,19 +522,6 @@ def _claim(folder: Path) -> int:
         os.close(fd)
         raise SpoolUnusable(f"spool folder {folder}: another process is using it") from error
     return fd
-
-
-def _frame(bodies: list[Body], number: int, salt: int, start: int) -> tuple[list[Block], bytes]:
-    """Return *bodies* as blocks of a segment from byte *start*, and their bytes."""
-    blocks: list[Block] = []
-    pieces: list[bytes] = []
-    for body in bodies:
-        end = start + HEAD_BYTES + len(body.data)
-        pieces += (head(body, number, salt), body.data)
-        blocks.append(Block(start, end, number, list(body.arrivals)))
-        number += len(body.arrivals)
-        start = end
-    return blocks, b"".join(pieces)
 
 
 def _answer(groups: list[_Group], refusal: str) -> None:

@@ -256,7 +256,7 @@ async def test_beyond_the_quota_nothing_is_accepted_until_something_is_released(
     counters = Counters()
     async with Spool(tmp_path, counters, quota_bytes=20_000, segment_bytes=4_000) as spool:
         accepted = 0
-        with pytest.raises(SpoolFull, match="quota of 20000 bytes"):
+        with pytest.raises(SpoolFull, match="the quota is used up"):
             while True:
                 await spool.accept(_arrivals(*range(accepted, accepted + 10), size=100))
                 accepted += 10
