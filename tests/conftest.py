@@ -53,8 +53,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     from tests.fix_services import SERVICE_FIXTURES
 
     for item in items:
-        if SERVICE_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+        fixtures = getattr(item, "fixturenames", ())
+        if SERVICE_FIXTURES.intersection(fixtures):
             item.add_marker("services")
+        if "chromium" in fixtures:
+            item.add_marker("browser")
 
 
 def _left_out(reporter: pytest.TerminalReporter) -> list[str]:

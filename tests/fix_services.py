@@ -7,6 +7,7 @@
     broker           a factory of private mosquittos to stop, kill and restart
     broker_address   host and port of the shared mosquitto
     certificates     a factory of certificate authorities
+    chromium         the path of a Chromium
     proxy            a factory of TCP proxies to cut, delay, throttle and blackhole
     eventually       wait for a condition with a deadline
 
@@ -43,9 +44,9 @@ SERVICE_FIXTURES = frozenset({"timescale_dsn", "database_server", "broker", "bro
 _numbers = itertools.count(1)
 
 
-def services_missing(what: str) -> NoReturn:
+def services_missing(what: str, reason: str = "") -> NoReturn:
     """Skip the test for want of *what*, or fail it where the services are required."""
-    reason = (
+    reason = reason or (
         os.environ.get("GREENHOUSE_TEST_SERVICES_MISSING")
         or why_no_root()
         or "scripts/services up has not been run"
@@ -241,6 +242,15 @@ def certificates(tmp_path: Path) -> Callable[..., Certificates]:
         return Certificates(folder, **options)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of a Chromium that Playwright can start (`executable_path`, without sandbox)."""
+    for name in ("chromium", "chromium-browser", "chromium-headless-shell", "google-chrome"):
+        if found := shutil.which(name):
+            return found
+    services_missing("Chromium", "none of its names is on PATH")
 
 
 @pytest.fixture

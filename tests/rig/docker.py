@@ -144,7 +144,7 @@ class ContainerPlace:
     def pid(self) -> int:
         state = self._state() if self._made else {}
         if not state.get("Running"):
-            raise RuntimeError(f"{self.container} is not running")
+            raise ProcessLookupError(f"{self.container} is not running")
         return int(state["Pid"])
 
     @property

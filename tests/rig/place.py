@@ -31,7 +31,7 @@ class Place(Protocol):
 
     @property
     def pid(self) -> int:
-        """The pid of the running server; raises when it does not run."""
+        """The pid of the running server; raises ProcessLookupError when it does not run."""
         ...
 
     @property

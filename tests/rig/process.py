@@ -101,7 +101,7 @@ class ServerProcess:
     def pid(self) -> int:
         """The pid of the running process; raises when it is not running."""
         if self._process is None or self._process.poll() is not None:
-            raise RuntimeError(f"{self.name} is not running")
+            raise ProcessLookupError(f"{self.name} is not running")
         return self._process.pid
 
     @property

@@ -106,14 +106,20 @@ class DebianRoot:
             partial.rename(data)
 
         def is_ready() -> bool:
-            with contextlib.suppress(FileNotFoundError, ValueError, IndexError):
+            with contextlib.suppress(OSError, ValueError, IndexError):
                 lines = (data / "postmaster.pid").read_text().splitlines()
                 return int(lines[0]) == place.pid and lines[7].strip() == "ready"
             return False
 
-        # A socket's path in the root would be of no use outside of it.
-        command = [f"{POSTGRES_BIN}/postgres", "-D", place.inner("data")]
-        return [*command, "-c", "unix_socket_directories="], password, is_ready
+        settings = [
+            # A socket's path in the root would be of no use outside of it.
+            "unix_socket_directories=",
+            # In files of the place, which go with it; in the kernel a killed server's would stay.
+            "dynamic_shared_memory_type=mmap",
+        ]
+        options = [word for setting in settings for word in ("-c", setting)]
+        command = [f"{POSTGRES_BIN}/postgres", "-D", place.inner("data"), *options]
+        return command, password, is_ready
 
     def broker_command(self, place: Place) -> list[str]:
         """Return the command of the root's own mosquitto."""

@@ -20,7 +20,7 @@ from tests.rig.broker import Broker
 from tests.rig.database import DatabaseServer
 from tests.rig.docker import container_runs, remove_container
 from tests.rig.place import Backend, Place, stop_process
-from tests.rig.process import accepts_connections, free_port, started_ticks
+from tests.rig.process import StartFailed, accepts_connections, free_port, started_ticks
 from tests.rig.root import DebianRoot, Say, ServicesUnavailable, locked, services_dir
 
 # Exit codes of scripts/services.
@@ -184,7 +184,7 @@ def _start(backend: Backend, say: Say, *, keep: bool) -> State:
     database = DatabaseServer(backend, place, database_port)
     broker = Broker(backend, broker_place, broker_port)
     with _stopped_on_failure(place), _stopped_on_failure(broker_place):
-        database.start()
+        _start_after_orphans(database)
         broker.start()
         return State(
             dsn=database.dsn,
@@ -194,6 +194,25 @@ def _start(backend: Backend, say: Say, *, keep: bool) -> State:
             database=Server(database_port, place.identity()),
             broker=Server(broker_port, broker_place.identity()),
         )
+
+
+def _start_after_orphans(database: DatabaseServer) -> None:
+    """Start, waiting until nothing is left of a server that was killed.
+
+    Its other processes take a moment to notice, and it stays a zombie until somebody reaps it.
+    """
+    deadline = time.monotonic() + 15
+    while True:
+        try:
+            database.start()
+        except StartFailed as failure:
+            in_the_way = ("still in use", 'lock file "postmaster.pid" already exists')
+            last_words = str(failure)[-600:]
+            if time.monotonic() > deadline or not any(each in last_words for each in in_the_way):
+                raise
+            time.sleep(0.2)
+        else:
+            return
 
 
 @contextlib.contextmanager
