@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -164,6 +165,38 @@ async def test_rollups_tell_the_same_at_every_moment_of_a_maintenance(
         await _assert_rollups(pool, series_ids, readings)
         rounds += 1
     assert (await running).expired > 0
+
+
+async def test_readings_that_come_late_during_a_maintenance_are_neither_lost_nor_doubled(
+    dsn: str, pool: Pool, series_ids: list[int]
+):
+    """They race for days and chunks that are being rolled up and deleted."""
+    end = START + 40 * DAY_US
+    now = EPOCH + timedelta(microseconds=end)
+    readings = noisy(series_ids, START, end, 61 * MINUTE_US, seed=10)
+    late = noisy(series_ids, START, end, 67 * MINUTE_US, seed=11)
+    assert _keys(readings).isdisjoint(_keys(late))
+    await _write(dsn, readings)
+
+    async def maintain() -> None:
+        # A deadlock with the writer may end it; the next run goes on.
+        with contextlib.suppress(DatabaseUnavailable):
+            await Maintenance(dsn).run(now)
+
+    async def write_late() -> None:
+        async with ReadingWriter(dsn) as writer:
+            for start in range(0, len(late), 200):
+                part = late.take(slice(start, start + 200))
+                while (outcome := await writer.write(part)).kind == "unavailable":
+                    pass
+                assert outcome.inserted == len(part), outcome
+
+    await asyncio.gather(maintain(), write_late())
+    everything = Batch.concatenate([readings, late])
+    await _assert_rollups(pool, series_ids, everything)
+    await Maintenance(dsn).run(now)
+    assert all(day == 30 for day, _ in await _raw_spans(pool, series_ids))
+    await _assert_rollups(pool, series_ids, everything)
 
 
 async def test_a_maintenance_that_is_cut_off_is_finished_by_the_next(
