@@ -8,7 +8,17 @@ import threading
 import uvicorn
 from fastapi import FastAPI
 
-from tests.rig.waiting import eventually
+
+class _Server(uvicorn.Server):
+    """Says when it listens; the browser's own event loop must not be asked to wait for it."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = threading.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
 
 
 class Served:
@@ -19,7 +29,7 @@ class Served:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        self._server: uvicorn.Server | None = None
+        self._server: _Server | None = None
         self._thread: threading.Thread | None = None
 
     @property
@@ -36,10 +46,10 @@ class Served:
             timeout_graceful_shutdown=1,
             lifespan="off",
         )
-        self._server = uvicorn.Server(config)
+        self._server = _Server(config)
         self._thread = threading.Thread(target=self._server.run, name="served", daemon=True)
         self._thread.start()
-        eventually(lambda: self._server is not None and self._server.started)
+        assert self._server.listening.wait(10)
 
     def stop(self) -> None:
         assert self._server is not None and self._thread is not None
