@@ -35,10 +35,13 @@ class MqttStatus:
     """How a collector is doing, for health pages.
 
     *problem* is one sentence, empty when all is well; *since_us* (microseconds UTC) is when
-    *connected* last changed; *unaccepted* counts messages that are received and not yet durable.
+    *connected* last changed; *subscribed* is whether the broker has answered our subscriptions,
+    *refused_filters* those that it answered with no; *unaccepted* counts messages that are received
+    and not yet durable.
     """
 
     connected: bool
+    subscribed: bool
     since_us: int
     problem: str
     refused_filters: tuple[str, ...]
@@ -100,6 +103,7 @@ class MqttCollector:
             problem = f"the broker refuses {', '.join(self._refused)}"
         return MqttStatus(
             connected=connection is not None,
+            subscribed=self._coverage.is_subscribed,
             since_us=self._since_us,
             problem=problem,
             refused_filters=self._refused,
@@ -139,7 +143,7 @@ class MqttCollector:
         connection = self._connect(self._settings)
         try:
             session = await connection.open()
-            await self._opened(connection, session)
+            self._opened(connection, session)
             return await self._serve(connection, session)
         except MqttError as failure:
             return failure
@@ -159,7 +163,7 @@ class MqttCollector:
                 task.cancel()
         return failure
 
-    async def _opened(self, connection: Connection, session: Session) -> None:
+    def _opened(self, connection: Connection, session: Session) -> None:
         self._connection = connection
         self._opened_at_s = _now_s()
         self._since_us, self._problem = _now_us(), ""
@@ -168,7 +172,6 @@ class MqttCollector:
         if self._coverage.expects_session and not session.present:
             self._counters.sessions_lost += 1
         self._coverage.connected(session.present, session.keeps, self._since_us)
-        await self._save()
 
     async def _closed(self, connection: Connection) -> None:
         self._connection = None
@@ -229,6 +232,8 @@ class MqttCollector:
 
     async def _subscribe(self, connection: Connection, session: Session) -> None:
         """Subscribe to everything, and again and again to what was refused."""
+        # That a session was lost must be known to a later process before there is a new session.
+        await self._save()
         try:
             unwanted = self._coverage.unwanted_filters
             if session.present and unwanted:

@@ -10,6 +10,8 @@ here, once: bounded memory, keepalive, acknowledgements, an orderly end.
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import ssl
 import struct
 import time
@@ -143,7 +145,7 @@ class Connection(ABC, asyncio.BufferedProtocol):
             return
         if words:
             self._send(struct.pack(f">{len(words)}I", *words))
-        if self._keepalive.deaf and self.inbound.has_room:
+        if self.inbound.has_room:
             self._read_on()
         await self._writable.wait()
 
@@ -290,14 +292,17 @@ class Connection(ABC, asyncio.BufferedProtocol):
         self._lose(LinkLost(f"the broker at {where} {how}"))
 
     def pause_writing(self) -> None:
-        """Note that the broker does not read."""
+        """Read no more while the broker does not: its packets may all ask for answers."""
         self._writable.clear()
         self._stuck_since_s = self._loop.time()
+        self._stop_reading()
 
     def resume_writing(self) -> None:
-        """Note that the broker reads again."""
+        """Go on: the broker reads again."""
         self._writable.set()
         self._stuck_since_s = None
+        if not self.inbound.is_full:
+            self._read_on()
 
     # The inside.
 
@@ -332,10 +337,10 @@ class Connection(ABC, asyncio.BufferedProtocol):
         self._keepalive.deaf = True
 
     def _read_on(self) -> None:
-        if self._finishing or self._failure is not None or self._transport is None:
-            return
-        self._keepalive.listen_again(self._loop.time())
-        self._transport.resume_reading()
+        may_read = not self._finishing and self._failure is None and self._writable.is_set()
+        if may_read and self._keepalive.deaf and self._transport is not None:
+            self._keepalive.listen_again(self._loop.time())
+            self._transport.resume_reading()
 
     def _violated(self, failure: MqttError) -> MqttError:
         """End the inflow; what came before can still be received, accepted and acknowledged."""
@@ -416,6 +421,8 @@ class Connection(ABC, asyncio.BufferedProtocol):
 
 def _words_of(error: Exception) -> str:
     """Return what the system says about *error*, without numbers and class names."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+    if isinstance(error, socket.gaierror):
+        return error.strerror or str(error)
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
     return str(error) or type(error).__name__

@@ -96,6 +96,11 @@ class Coverage:
         return tuple(sorted(set(self._old_filters) - set(self._filters)))
 
     @property
+    def is_subscribed(self) -> bool:
+        """Whether the broker has answered our subscriptions on the connection there is."""
+        return self._subscribed
+
+    @property
     def expects_session(self) -> bool:
         """Whether the broker should know us."""
         return self._until_us is not None and self._keeps

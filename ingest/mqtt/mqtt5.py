@@ -22,6 +22,7 @@ _QOS0 = int(ArrivalFlag.QOS0)
 _RETAINED = int(ArrivalFlag.RETAINED)
 _PUBLISH = 0x30
 _TOPICS_KEPT = 16_384  # topics that need no second look, and no second copy in memory
+_TOPIC_BYTES_KEPT = 256
 _NOT_MQTT5 = b"\x20\x02"  # a CONNACK as MQTT 3.1.1 writes it
 
 
@@ -136,7 +137,8 @@ class Mqtt5Connection(Connection):
         topic = read_topic(view[:size])
         if len(self._topics) >= _TOPICS_KEPT:
             self._topics.clear()
-        self._topics[raw] = topic
+        if len(raw) <= _TOPIC_BYTES_KEPT:
+            self._topics[raw] = topic
         return topic
 
     def _control(self, view: memoryview) -> int:

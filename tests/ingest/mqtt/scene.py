@@ -103,7 +103,7 @@ class Scene:
     @property
     def subscribed(self) -> bool:
         """Whether the broker has answered our subscription on the connection there is."""
-        return self.collector.status.connected and self.collector._coverage._subscribed
+        return self.collector.status.subscribed
 
 
 @contextlib.asynccontextmanager
