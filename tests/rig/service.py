@@ -86,6 +86,15 @@ class ServiceProcess:
             time.sleep(0.05)
         raise AssertionError(f"not ready after {timeout_s} s:\n{self.log()}")
 
+    def start_ready_soon(self, timeout_s: float = 40.0) -> None:
+        """Start the process and return as soon as HTTP answers at all."""
+        self.start()
+        deadline = time.monotonic() + timeout_s
+        while not self.health_code():
+            assert self.running, self.log()
+            assert time.monotonic() < deadline, self.log()
+            time.sleep(0.01)
+
     def kill(self) -> None:
         """End the process with SIGKILL."""
         assert self._process is not None
