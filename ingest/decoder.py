@@ -11,6 +11,7 @@ limits and missing values are then array arithmetic over all messages at once.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -29,6 +30,8 @@ from devices.reading import Batch, FloatArray, Int32Array, Int64Array
 from devices.registry import Registry
 from devices.series import Device, Transport
 from ingest.collector import Arrival, ArrivalFlag
+
+_log = logging.getLogger(__name__)
 
 HTTP_CODEC = "json"  # posts are in the project's own payload, whatever a device sends elsewhere
 MAX_LAYOUTS = 256  # of a device; one that invents keys must not fill the memory
@@ -152,7 +155,22 @@ class Decoder:
         )
 
     def decode(self, arrivals: Sequence[Arrival]) -> Decoded:
-        """Decode *arrivals*; whatever they hold, it ends in the batch or in a letter, or both."""
+        """Decode *arrivals*; whatever they hold, it ends in the batch or in a letter, or both.
+
+        An arrival that a codec or this decoder stumbles over, which is a bug, is found by decoding
+        them one by one; it is kept like any other bad one, and holds up nobody.
+        """
+        try:
+            return self._decode(arrivals)
+        except Exception as error:
+            if len(arrivals) > 1:
+                return _joined([self.decode(arrivals[at : at + 1]) for at in range(len(arrivals))])
+            _log.exception("a bug: an arrival on %s became a dead letter", _show(arrivals[0].topic))
+            text = f"decoder: got {_show(f'{type(error).__name__}: {error}')}, expected no bug"
+            letters = [dead_letter(arrivals[0], "E-INTERNAL", text)]
+            return Decoded(Batch.empty(), np.empty(0, np.int32), letters, 0, 0, 0)
+
+    def _decode(self, arrivals: Sequence[Arrival]) -> Decoded:
         run = _Run()
         for position, arrival in enumerate(arrivals):
             try:
@@ -353,6 +371,18 @@ def _letters(run: _Run, arrivals: Sequence[Arrival], origin: Int32Array) -> list
             text += f"; {stored} other readings of it are stored"
         letters.append(dead_letter(arrivals[position], code, text))
     return letters
+
+
+def _joined(parts: Sequence[Decoded]) -> Decoded:
+    """Return what became of arrivals that were decoded one by one."""
+    return Decoded(
+        Batch.concatenate([part.batch for part in parts]),
+        np.repeat(np.arange(len(parts), dtype=np.int32), [len(part.batch) for part in parts]),
+        [letter for part in parts for letter in part.letters],
+        sum(part.messages for part in parts),
+        sum(part.unknown_keys for part in parts),
+        sum(part.ignored_fields for part in parts),
+    )
 
 
 def dead_letter(arrival: Arrival, code: str, text: str) -> DeadLetter:

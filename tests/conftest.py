@@ -11,14 +11,24 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from hypothesis import HealthCheck, settings
 
 # The settings of whoever runs the tests are none of the tests' business.
-_KEPT = ("GREENHOUSE_TEST_", "GREENHOUSE_SERVICES", "GREENHOUSE_REQUIRE_SERVICES")
+_KEPT = (
+    "GREENHOUSE_TEST_",
+    "GREENHOUSE_SERVICES",
+    "GREENHOUSE_REQUIRE_SERVICES",
+    "GREENHOUSE_DATA_DIR",
+)
 for _name in [name for name in os.environ if name.startswith("GREENHOUSE_")]:
     if not _name.startswith(_KEPT):
         del os.environ[_name]
 
 pytest_plugins = ["tests.fix_services"]
+
+# How long an example takes tells of the machine, which others use too, and not of the project.
+settings.register_profile("project", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("project")
 
 
 @pytest_asyncio.fixture

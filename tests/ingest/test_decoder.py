@@ -5,12 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from devices.codecs.sample import Sample
 from devices.quality import Quality
 from devices.reading import Batch
 from ingest.collector import ArrivalFlag
 from ingest.decoder import MAX_LAYOUTS, Decoder
 from ingest.replay import replayed
-from tests.ingest.house import CODECS, RECEIVED_MS, RECEIVED_US, arrival, decoder, house
+from tests.ingest.house import CODECS, RECEIVED_MS, RECEIVED_US, TOPIC, arrival, decoder, house
 
 DAY_MS = 86_400_000
 
@@ -231,6 +232,35 @@ def test_a_letter_can_be_kept_whatever_its_topic_held():
     assert letter.topic == r"gh/h1/\x00\ud800"
     assert "\0" not in letter.text
     letter.text.encode()
+
+
+class Buggy:
+    """A codec that raises what it should not, or returns what is no number."""
+
+    def decode(self, payload):
+        if payload == b"raises":
+            raise KeyError("oops\n\0")
+        value = "not a number" if payload == b"lies" else 1.0
+        return [Sample(RECEIVED_US, {"co2": value})]
+
+
+@pytest.mark.parametrize("payload", [b"raises", b"lies"])
+def test_a_bug_in_a_codec_costs_the_one_message(payload, caplog):
+    buggy = Decoder(house(), TOPIC, {"json": Buggy()})
+    arrivals = [arrival(b"fine"), arrival(payload), arrival(b"fine", "gh/h9/x"), arrival(b"fine")]
+    decoded = buggy.decode(arrivals)
+    assert decoded.origin.tolist() == [0, 3]
+    assert decoded.batch.value.tolist() == [1.0, 1.0]
+    assert [letter.code for letter in decoded.letters] == ["E-INTERNAL", "E-DEVICE"]
+    assert decoded.letters[0].payload == payload
+    assert not set(decoded.letters[0].text) & set("\0\n")
+    assert decoded.messages == 2
+    assert "a bug" in caplog.text
+
+
+def test_a_device_whose_payload_no_codec_reads_is_kept_for_later():
+    (letter,) = Decoder(house(), TOPIC, {}).decode([arrival({"v": {"co2": 1}})]).letters
+    assert letter.code == "E-CODEC"
 
 
 @given(st.data())

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -129,10 +130,10 @@ async def test_what_is_accepted_is_stored_and_forgotten(tmp_path):
 
 
 async def test_small_messages_are_gathered_into_one_batch(tmp_path):
-    async with House(tmp_path, linger_s=0.2).running() as it:
+    async with House(tmp_path, linger_s=60.0).running() as it:
         for number in range(50):
             await it.spool.accept([readings(number)])
-        await it.drained()
+        assert it.table.calls == 0
     assert it.table.sizes == [50]
 
 
@@ -280,9 +281,11 @@ async def test_a_listener_that_does_not_listen_delays_nobody(tmp_path):
     async with it.running():
         for number in range(100):
             await it.spool.accept([readings(number)])
-        await it.drained()
+            await it.drained()
     assert len(it.table.rows) == 100
-    assert it.counters.readings_dropped["deaf"] == 90
+    waiting = sum(len(heard.batch) for heard in it.listener._queue)
+    assert 0 < waiting <= 10
+    assert it.counters.readings_dropped["deaf"] == 100 - waiting
 
 
 async def test_after_an_outage_fresh_readings_overtake_the_backlog(tmp_path):
@@ -343,7 +346,7 @@ async def test_arrivals_wait_in_the_spool_until_the_registry_is_known(tmp_path):
 
 
 async def test_a_pipeline_that_never_knew_the_registry_stops_at_once(tmp_path):
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(10):
         async with House(tmp_path).running(registry=False) as it:
             await it.spool.accept([readings(1)])
     async with Spool(tmp_path, Counters()) as spool:
@@ -380,7 +383,7 @@ async def test_stopping_while_the_database_is_down_keeps_to_the_deadline(tmp_pat
         await eventually(lambda: it.table.calls)
         await it.spool.accept([readings(number) for number in range(500, 600)])
         begun = loop.time()
-    assert 0.2 < loop.time() - begun < 2
+    assert 0.2 < loop.time() - begun < 5
     assert "stopped with 600 arrivals left in the spool" in caplog.text
     async with House(tmp_path).running() as again:
         await again.drained()
@@ -389,14 +392,13 @@ async def test_stopping_while_the_database_is_down_keeps_to_the_deadline(tmp_pat
 
 async def test_the_loop_is_never_held_for_long(tmp_path):
     """Bad messages are the slowest to read; thousands of them leave the loop its turns."""
-    loop = asyncio.get_running_loop()
     bad = [arrival({"t": "yesterday", "v": {"co2": number}}) for number in range(4000)]
     async with House(tmp_path).running() as it:
         await it.spool.accept(bad)
-        longest, last = 0.0, loop.time()
+        longest, last = 0.0, time.thread_time()
         while it.spool.lag(0).records:
             await asyncio.sleep(0)
-            now = loop.time()
+            now = time.thread_time()
             longest, last = max(longest, now - last), now
     assert len(it.letters.kept) == 4000
-    assert longest < 0.25  # 15 ms alone on a machine; others may take the processor
+    assert longest < 0.1  # of processor time; 20 ms where nobody else works the machine
