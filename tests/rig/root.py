@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.rig.place import FolderPlace, Kind, Place, owner_is_gone
+from tests.rig.place import FolderPlace, Kind, Place, own_name, owner_is_gone
 
 SUITE = "trixie"
 PACKAGES = ("postgresql-17-timescaledb", "mosquitto")
@@ -236,10 +236,10 @@ def build_root(say: Say) -> DebianRoot:
     path = folder / "root"
     if (path / _COMPLETE).exists():
         return DebianRoot(path)
-    for left_over in [path, *folder.glob("root.partial*")]:
+    for left_over in [path, *folder.glob("root.partial.*")]:
         _remove_tree(left_over)
     _require_debootstrap(say)
-    partial = folder / "root.partial"
+    partial = folder / f"root.partial.{own_name(0)}"
     say(
         f"building {path}: Debian {SUITE} with {', '.join(PACKAGES)} (about 700 MB, 1 to 3 minutes)"
     )
@@ -282,11 +282,12 @@ def _debootstrap(target: Path, log: Path, say: Say) -> None:
         SUITE,
         str(target),
     ]
-    # In a mount space of its own, what debootstrap mounts goes away with it even when it is killed.
-    unshare = shutil.which("unshare", path=_SYSTEM_PATH)
-    if unshare and subprocess.run([unshare, "-m", "true"], check=False).returncode == 0:
-        command = [unshare, "-m", *command]
     environment = os.environ | {"PATH": _SYSTEM_PATH, "LANG": "C.UTF-8"}
+    # In a process and mount space of its own that ends with us, a build that is killed leaves no
+    # process that goes on writing, and nothing mounted.
+    apart = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    if _succeeds([*apart, "true"], environment):
+        command = ["setpriv", "--pdeathsig", "KILL", *apart, *command]
     started = time.monotonic()
     with log.open("wb") as out:
         process = subprocess.Popen(
@@ -306,6 +307,14 @@ def _debootstrap(target: Path, log: Path, say: Say) -> None:
     if process.returncode != 0:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
         raise ServicesUnavailable(f"debootstrap failed with {process.returncode}:\n{tail}")
+
+
+def _succeeds(command: list[str], environment: dict[str, str]) -> bool:
+    try:
+        done = subprocess.run(command, env=environment, check=False, capture_output=True)
+    except FileNotFoundError:
+        return False
+    return done.returncode == 0
 
 
 def _last_line(log: Path) -> str:

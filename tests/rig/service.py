@@ -142,6 +142,39 @@ class ServiceProcess:
         with urllib.request.urlopen(f"{self.url}{path}", timeout=20) as answer:
             return json.load(answer)
 
+    def get_health(self) -> Any:
+        """Return /healthz, whatever its status."""
+        try:
+            return self.get("/healthz")
+        except urllib.error.HTTPError as error:
+            with error:
+                return json.load(error)
+
+    def post(self, path: str, body: object) -> int:
+        """Post *body* with the token; return the HTTP status."""
+        headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
+        data = json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.url}{path}", data, headers)
+        try:
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            error.close()
+            return error.code
+
+    def command(self, *arguments: str) -> str:
+        """Run another command of the command line with the service's settings."""
+        done = subprocess.run(
+            [sys.executable, "-m", "greenhouse", *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
     def metrics(self) -> dict[str, float]:
         """Return the samples of /metrics by name, labels summed up."""
         with urllib.request.urlopen(f"{self.url}/metrics", timeout=20) as answer:
