@@ -38,6 +38,7 @@ from ingest.spool_writer import Commit, SpoolWriter
 _log = logging.getLogger(__name__)
 
 _COMMIT_BYTES = 8 << 20  # payload bytes that share one write, more only for one caller
+_NO_TIME_US = 1 << 62
 _RECLAIM_BYTES = 1 << 20  # a drained segment of this size is removed though it is not full
 
 
@@ -379,7 +380,7 @@ class Spool:
         if at < stretch.end:
             oldest_at_us = stretch.oldest_at_us
             if found.blocks:
-                oldest_at_us = found.blocks[-1].arrivals[-1].received_at_us
+                oldest_at_us = _waiting_since_us(found.blocks[-1].arrivals)
             rest = Stretch(at, stretch.end, max(0, records), oldest_at_us, stretch.seen)
             segment.backlog.add(rest)
         elif segment.damaged and records > 0:
@@ -417,7 +418,9 @@ class Spool:
             arrivals = portion.arrivals
             self._counters.spool_put_back += len(arrivals)
             portion.segment.backlog.add(
-                Stretch(portion.start, portion.end, len(arrivals), arrivals[0].received_at_us, seen)
+                Stretch(
+                    portion.start, portion.end, len(arrivals), _waiting_since_us(arrivals), seen
+                )
             )
         self._note_backlog()
 
@@ -491,7 +494,7 @@ class Spool:
         size += sum(one.end - one.start for one in stretches)
         records = sum(len(portion.arrivals) for portion in self._on_loan)
         records += sum(one.records for one in stretches)
-        times = [portion.arrivals[0].received_at_us for portion in self._on_loan]
+        times = [_waiting_since_us(portion.arrivals) for portion in self._on_loan]
         times += [one.oldest_at_us for one in stretches]
         age_s = max(0.0, (now_us - min(times)) / 1e6) if times else 0.0
         return Lag(size, records, age_s)
@@ -522,6 +525,12 @@ def _claim(folder: Path) -> int:
         os.close(fd)
         raise SpoolUnusable(f"spool folder {folder}: another process is using it") from error
     return fd
+
+
+def _waiting_since_us(arrivals: Sequence[Arrival]) -> int:
+    """Return when the first of *arrivals* came; what is sent in again carries an older time."""
+    first = arrivals[0]
+    return first.received_at_us if not first.flags & ArrivalFlag.REPLAYED else _NO_TIME_US
 
 
 def _answer(groups: list[_Group], refusal: str) -> None:

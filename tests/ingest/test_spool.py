@@ -176,6 +176,18 @@ async def test_lag_says_how_much_and_how_old(tmp_path):
         assert (lag.bytes, lag.records, lag.age_s) == (0, 0, 0.0)
 
 
+async def test_a_replay_of_old_letters_does_not_look_like_a_lag(tmp_path):
+    replayed = Arrival("mqtt", "gh/h1/d1", b"{", 5, ArrivalFlag.REPLAYED)
+    async with Spool(tmp_path, Counters()) as spool:
+        await spool.accept([replayed])
+        assert spool.lag(50_000_000).age_s == 0
+        spool.put_back(spool.take_fresh(1), seen=True)
+        assert spool.lag(50_000_000).age_s == 0
+        await spool.accept(_arrivals(30))
+        assert spool.lag(50_000_000).age_s == 20
+        assert spool.lag(50_000_000).records == 2
+
+
 async def test_lag_after_a_restart_counts_every_segment(tmp_path):
     async with Spool(tmp_path, Counters(), segment_bytes=400) as spool:
         for number in range(1, 41):
