@@ -235,7 +235,7 @@ class MqttNode:
             self.connections += 1
             try:
                 async with asyncio.TaskGroup() as group:
-                    watch = group.create_task(_until_lost(client), name="watch the connection")
+                    watch = group.create_task(until_lost(client), name="watch the connection")
                     await self._publish(client)
                     watch.cancel()
             except* _PowerLost:
@@ -322,7 +322,11 @@ class MqttNode:
             return
 
 
-async def _until_lost(client: aiomqtt.Client) -> None:
-    """Read what nobody sends; raises when the connection is lost, also between two messages."""
+async def until_lost(client: aiomqtt.Client) -> None:
+    """Read what nobody sends; raises `aiomqtt.MqttError` when the connection is lost.
+
+    aiomqtt lets a publish wait for its whole timeout where the connection has broken meanwhile;
+    this beside it in a task group ends both at once.
+    """
     async for _ in client.messages:
         pass
