@@ -15,7 +15,8 @@ from api.dashboard import page
 from api.formats import arrow
 from api.metrics import HttpMetrics
 from api.operations import describe, operation_id
-from api.parameters import known_parameters_only
+from api.parameters import known_parameters_only, registry_known
+from api.problems import MEDIA_TYPE as PROBLEM_MEDIA_TYPE
 from api.problems import ProblemBody
 from api.routes import catalogue, evidence, latest, readings, reference, service
 from api.services import Services
@@ -35,8 +36,32 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
     422: {"model": ProblemBody, "description": "The request cannot be meant"},
     503: {"model": ProblemBody, "description": "The database does not answer; Retry-After"},
 }
+_PROBLEM_REF = {"$ref": f"#/components/schemas/{ProblemBody.__name__}"}
 # Already compressed, or compressed better by what it is.
 _NOT_GZIPPED = (arrow.STREAM_MEDIA_TYPE, arrow.PARQUET_MEDIA_TYPE, "image/png")
+
+
+class _Application(FastAPI):
+    """Describes what the framework does not know: the media type of problems, and the tokens."""
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the description, completed once."""
+        if self.openapi_schema is None:
+            self.openapi_schema = _completed(super().openapi())
+        return self.openapi_schema
+
+
+def _completed(schema: dict[str, Any]) -> dict[str, Any]:
+    for methods in schema["paths"].values():
+        for operation in methods.values():
+            for response in operation["responses"].values():
+                content = response.get("content", {})
+                if content.get("application/json", {}).get("schema") == _PROBLEM_REF:
+                    content[PROBLEM_MEDIA_TYPE] = content.pop("application/json")
+    schema["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    # An empty alternative: health is open to all, and reads may be to this machine.
+    schema["security"] = [{"token": []}, {}]
+    return schema
 
 
 def create_app(services: Services) -> FastAPI:
@@ -45,7 +70,7 @@ def create_app(services: Services) -> FastAPI:
     Serve it without trust in proxies' headers (uvicorn: ``proxy_headers=False``): the address of
     the peer decides whether reads are open.
     """
-    app = FastAPI(
+    app = _Application(
         title="Greenhouse monitor",
         version=version("greenhouse-monitor"),
         description=_DESCRIPTION,
@@ -76,7 +101,7 @@ def create_app(services: Services) -> FastAPI:
 def _versioned() -> APIRouter:
     """Return the routes under /api/v1; who may not read hears nothing more than that."""
     router = APIRouter(prefix=PREFIX, responses=_PROBLEMS)
-    checks = [Depends(require_read), Depends(known_parameters_only)]
+    checks = [Depends(require_read), Depends(known_parameters_only), Depends(registry_known)]
     for room in (catalogue, latest, evidence):
         router.include_router(room.router, dependencies=checks)
     router.include_router(readings.router, dependencies=checks)

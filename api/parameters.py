@@ -14,7 +14,7 @@ from fastapi import Depends, Query, Request, Response
 
 from api.instants import Instant
 from api.operations import operation_of
-from api.problems import Finding, invalid_query
+from api.problems import RETRY_AFTER_S, Finding, Problem, invalid_query
 from api.services import Limits, Services, services_in
 from devices.document import nearest
 from devices.duration import format_duration
@@ -39,6 +39,22 @@ async def known_parameters_only(request: Request) -> None:
             findings.append(Finding(f"query.{name}", f"it {times} times", "it once"))
     if findings:
         raise invalid_query(*findings[:20])
+
+
+async def registry_known(services: ServicesIn) -> None:
+    """Answer 503 while nobody could tell us yet what there is: every code would seem unknown."""
+    if await is_registry_unknown(services):
+        raise Problem(
+            503,
+            "registry-unknown",
+            "sites and devices are not known yet: the database has not answered since the start",
+            headers={"Retry-After": str(RETRY_AFTER_S)},
+        )
+
+
+async def is_registry_unknown(services: Services) -> bool:
+    """Tell whether the registry is empty for want of a database, and not because it is empty."""
+    return not services.registry().sites and not (await services.health()).database.reachable
 
 
 @dataclass(frozen=True, slots=True)

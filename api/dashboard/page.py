@@ -26,7 +26,7 @@ from api.dashboard.texts import Language, choose_language, texts
 from api.dashboard.view import SHOW_AGE_AFTER_S, Card, cards
 from api.instants import format_instant
 from api.newest import newest_of
-from api.parameters import ServicesIn
+from api.parameters import ServicesIn, is_registry_unknown
 from api.problems import request_id_of
 from api.services import Services
 from devices.quality import BAD_MASK, REASONS, SUSPECT_MASK
@@ -164,6 +164,7 @@ async def _values(
     series = select_series(registry, SeriesFilter(site=here.code if here else None))
     too_many = len(series) > services.settings.limits.max_page
     shown = await _ask(services, pages, [] if too_many else series, now_us)
+    away = shown.away or await is_registry_unknown(services)
     newest = newest_of(registry, [] if too_many else series, shown.newest, now_us)
     found = cards(registry, newest, shown.sparks, language, words)
     zone = zone_of(registry, series[0]) if series else "Asia/Shanghai"
@@ -174,11 +175,11 @@ async def _values(
         "houses": _houses(registry, found),
         "points": len(series),
         "too_many": too_many,
-        "empty_registry": not registry.series,
+        "empty_registry": not registry.series and not away,
         "sites": _sites(registry, language, words),
         "here": name,
         "here_code": here.code if here else "",
-        "database_away": shown.away,
+        "database_away": away,
         "latest_url": "/api/v1/latest?" + urlencode({"unseen": "true"} | _site_query(asked, here)),
         "every_ms": EVERY_MS,
         "timezone": zone,

@@ -229,6 +229,7 @@ def _file_name(found: Answer, form: Format) -> str:
     dependencies=[Depends(require_token)],
     openapi_extra={"requestBody": _BODY},
     responses={
+        408: {"model": ProblemBody, "description": "The body did not come in time"},
         413: {"model": ProblemBody, "description": "The body is too large"},
         415: {"model": ProblemBody, "description": "The body is not JSON"},
         503: {"model": ProblemBody, "description": "No room: post it again later"},

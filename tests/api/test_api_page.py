@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from api.dashboard import texts
 from api.dashboard.sparkline import HEIGHT, WIDTH, sparkline
 from api.dashboard.view import number, state_of
+from api.health import DatabaseHealth, Health
 from api.newest import Newest
 from devices.quality import Quality
 from devices.registry import Registry
@@ -211,6 +212,14 @@ async def test_a_service_without_sites_says_what_to_do_first(base):
     shown = await page(base, "/?lang=en")
     assert "No points yet" in shown.text
     assert "greenhouse apply site.yaml" in shown.text
+
+
+async def test_before_the_registry_is_known_the_page_says_that_the_database_is_away(base):
+    base.registry = Registry()
+    base.health = Health("1", DatabaseHealth(reachable=False))
+    shown = await page(base, "/?lang=en")
+    assert "The history database does not answer" in shown.text
+    assert "No points yet" not in shown.text
 
 
 async def test_a_city_is_shown_site_by_site(filled):

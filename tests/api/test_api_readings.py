@@ -11,7 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from api.health import DatabaseHealth, Health
 from devices.quality import Quality
+from devices.registry import Registry
 from tests.api.base import BEARER, MINUTE_US, NOW_US, instant_us
 
 TEMPERATURE = "climate-1.air_temperature"
@@ -324,6 +326,20 @@ async def test_a_database_that_is_away_is_503_with_the_time_to_come_back(base, c
             assert response.json()["type"].endswith(":database-unavailable")
             assert "connection refused" not in response.text
     assert "connection refused: a detail for the log" in caplog.text
+
+
+async def test_nothing_is_called_unknown_before_the_registry_was_ever_read(base):
+    base.registry = Registry()
+    base.health = Health("1", DatabaseHealth(reachable=False))
+    posted = {"v": {"air_temperature": 21.5}, "device": "climate-1"}
+    async with base.client() as client:
+        for response in (await client.get(ONE), await client.post("/api/v1/readings", json=posted)):
+            assert response.status_code == 503
+            assert response.json()["type"].endswith(":registry-unknown")
+            assert int(response.headers["retry-after"]) > 0
+        base.health = Health("1", DatabaseHealth(reachable=True))
+    async with base.client() as client:
+        assert (await client.get(ONE)).status_code == 404
 
 
 async def test_readings_of_a_retired_series_can_still_be_asked_for(base):
