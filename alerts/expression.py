@@ -27,7 +27,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from alerts.errors import ConditionError
 from devices.document import nearest
@@ -219,6 +220,23 @@ class Not:
 
 
 Condition = Compare | Between | Silence | Flat | CountOf | Both | Not
+
+
+def substituted(tree: Any, old: Measure, new: Call) -> Any:
+    """Return *tree* with *new* wherever *old* stands by itself in a sum."""
+    if tree == old:
+        return new
+    if isinstance(tree, Both):
+        return replace(tree, parts=tuple(substituted(part, old, new) for part in tree.parts))
+    if isinstance(tree, Call):
+        return replace(tree, arguments=tuple(substituted(a, old, new) for a in tree.arguments))
+    changes = {
+        name: substituted(getattr(tree, name), old, new)
+        for name in ("part", "left", "right")
+        if hasattr(tree, name)
+    }
+    return replace(tree, **changes) if changes else tree
+
 
 _SPACE = re.compile(r"\s*")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")

@@ -1,0 +1,445 @@
+"""The rules engine: batches and moments in, transitions out.  Pure: no clock, no I/O.
+
+    engine = Engine(rules, registry, Settings())
+    transitions = engine.feed(batch, now_us)      # whenever readings come
+    transitions = engine.advance(now_us)          # every second or so, readings or not
+
+What it promises is written in docs/decisions/0010-measured-time.md: at every moment the episodes it
+has told of are those that its readings and the newest `now` give, whatever order they came in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from alerts.binding import Binding, Surroundings, Unbound, bind
+from alerts.episode import Change, Episode, RuleFailure, Transition
+from alerts.group import Group, Shelf
+from alerts.lanes import Happening
+from alerts.recent import Readings, RecentReadings
+from alerts.rule import Rule
+from alerts.segments import LONG_AGO, NEVER, BoolArray, IndexArray, Int64Array
+from alerts.story import Story, news_of_revision, news_of_steps
+from devices.reading import Batch
+from devices.registry import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How patient the engine is, in seconds; *since_us* and *surroundings* describe the place.
+
+    *lateness_s*: readings late by no more than this are judged exactly.  *grace_s*: how long a
+    silence or the end of an hour waits for readings on their way; less than *lateness_s*.
+    *fresh_s*: an episode of a binding whose data are no older than this is told at once;
+    *patience_s*: one found in older data is told after this if it is open still.  *since_us*: since
+    when series are expected to speak; without it a series that never spoke is not silent.
+    """
+
+    lateness_s: float = 120.0
+    grace_s: float = 30.0
+    fresh_s: float = 300.0
+    patience_s: float = 60.0
+    since_us: int | None = None
+    surroundings: Surroundings = field(default_factory=Surroundings)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.grace_s < self.lateness_s:
+            raise ValueError("grace_s must be less than lateness_s, and neither below 0")
+
+
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """Readings that came too late to be judged from memory: stored history has to be looked at.
+
+    `Engine.revise` wants the readings of *series_ids* from *since_us* on.
+    """
+
+    rule: str
+    subject: str
+    series_ids: tuple[int, ...]
+    since_us: int
+
+
+class Engine:
+    """Judges *rules* on the series of *registry*; build a new one when either changes.
+
+    State moves over with `snapshot` and `restore`.  *bindings* is what is judged, *unbound* what
+    cannot be and why, *failures* the rules that raised an error and are out of use.
+    """
+
+    def __init__(
+        self,
+        rules: Iterable[Rule],
+        registry: Registry,
+        settings: Settings | None = None,
+        bindings: Sequence[Binding] | None = None,
+    ) -> None:
+        self.settings = settings or Settings()
+        self.registry = registry
+        self.unbound: list[Unbound] = []
+        if bindings is None:
+            bindings, self.unbound = bind(rules, registry, self.settings.surroundings)
+        self.bindings: tuple[Binding, ...] = tuple(bindings)
+        self.failures: dict[str, RuleFailure] = {}
+        self._lateness_us = round(self.settings.lateness_s * 1e6)
+        self._grace_us = round(self.settings.grace_s * 1e6)
+        self._number_series()
+        self._groups = self._grouped(self.bindings)
+        self._horizon_us = int(LONG_AGO)
+        self._recent = RecentReadings()
+        self._forgotten_at_us = int(LONG_AGO)
+        self._batch_shelf = Shelf(len(self._codes))
+        self._recent_shelf = Shelf(len(self._codes))
+        self._stories: dict[int, Story] = {}
+        self._news: list[Transition] = []
+        self._untold: dict[int, int] = {}
+        self._overdue: dict[int, int] = {}
+        if self.settings.since_us is not None:
+            for group in self._groups:
+                group.expect_since(self.settings.since_us)
+
+    # -- building
+
+    def _number_series(self) -> None:
+        """Number the series that any rule looks at: 0, 1, 2 ... beside the registry's numbers."""
+        used = {code for b in self.bindings for codes in b.leaves for code in codes}
+        ids = self.registry.series_ids
+        self._codes = sorted(used, key=lambda code: ids[code])
+        self._dense = {code: number for number, code in enumerate(self._codes)}
+        self._ids = np.array([ids[code] for code in self._codes], np.int64)
+        largest = int(self._ids.max()) if len(self._ids) else 0
+        self._number_of = np.full(largest + 2, -1, np.int32)
+        self._number_of[self._ids] = np.arange(len(self._ids), dtype=np.int32)
+        # One more, for slots without a series.
+        self._newest_us = np.full(len(self._codes) + 1, LONG_AGO)
+
+    def _grouped(self, bindings: Sequence[Binding]) -> list[Group]:
+        shapes: dict[object, list[int]] = {}
+        for number, binding in enumerate(bindings):
+            sizes = tuple(len(codes) for codes in binding.leaves)
+            shape = (binding.program.shape, len(binding.rule.levels), sizes)
+            shapes.setdefault(shape, []).append(number)
+        self._home: dict[int, tuple[Group, int]] = {}
+        groups = []
+        for numbers in shapes.values():
+            group = Group([bindings[n] for n in numbers], numbers, self.registry, self._dense)
+            groups.append(group)
+            self._home |= {number: (group, row) for row, number in enumerate(numbers)}
+        return groups
+
+    # -- what comes in
+
+    def feed(self, batch: Batch, now_us: int) -> list[Transition]:
+        """Judge the readings of *batch*, and what time has brought by *now_us*.
+
+        Readings of series that no rule looks at are passed over; a reading that came before is
+        harmless.
+        """
+        self._horizon_us = max(self._horizon_us, now_us)
+        readings = self._admitted(batch)
+        if len(readings):
+            self._recent.add(readings)
+            self._batch_shelf.put(readings)
+            touched = self._batch_shelf.touched
+            last = self._batch_shelf.last_us(touched)
+            self._newest_us[touched] = np.maximum(self._newest_us[touched], last)
+            for group in list(self._groups):
+                self._guarded(group, self._take_in)
+        return self._pass_time()
+
+    def advance(self, now_us: int) -> list[Transition]:
+        """Judge what time alone has brought by *now_us*: silences, ends of hours, holding."""
+        self._horizon_us = max(self._horizon_us, now_us)
+        return self._pass_time()
+
+    def _admitted(self, batch: Batch) -> Readings:
+        """Return the readings of *batch* that are new and looked at, by (series, time)."""
+        number = self._number_of[np.clip(batch.series_id, -1, len(self._number_of) - 1)]
+        readings = Readings(number, batch.observed_at_us, batch.value, batch.quality)
+        wanted = number >= 0
+        if not wanted.all():
+            readings = readings.take(wanted)
+        readings = readings.sorted().first_of_each()
+        perhaps = readings.at_us <= self._newest_us[readings.series]
+        if perhaps.any():
+            known = np.zeros(len(readings), bool)
+            known[perhaps] = self._recent.has(readings.take(perhaps))
+            readings = readings.take(~known)
+        return readings
+
+    # -- judging
+
+    def _guarded(self, group: Group, action: Callable[[Group], None]) -> None:
+        """Do *action*; if it raises, find the rules that are to blame and go on without them.
+
+        This is the one place where any error at all is caught: a rule must never stop another.
+        """
+        try:
+            action(group)
+        except Exception as error:
+            self._groups.remove(group)
+            codes = list(dict.fromkeys(binding.rule.code for binding in group.bindings))
+            if len(codes) == 1:
+                reason = f"{type(error).__name__}: {error}"
+                self.failures[codes[0]] = RuleFailure(codes[0], reason, self._horizon_us)
+                return
+            for code in codes:
+                part = self._part(group, code)
+                self._groups.append(part)
+                self._guarded(part, action)
+
+    def _part(self, group: Group, code: str) -> Group:
+        """Return the bindings of one rule as a group of its own, with their state."""
+        rows = np.array([r for r, b in enumerate(group.bindings) if b.rule.code == code], np.intp)
+        numbers = group.numbers[rows].tolist()
+        part = Group([group.bindings[r] for r in rows], numbers, self.registry, self._dense)
+        for mine, theirs in zip(part.generations(), group.generations(), strict=True):
+            mine.put(np.arange(len(rows)), theirs.take(rows))
+        part.due_us[:] = group.due_us[rows]
+        self._home |= {number: (part, row) for row, number in enumerate(numbers)}
+        return part
+
+    def _take_in(self, group: Group) -> None:
+        """Judge the readings on the batch shelf in one group."""
+        shelf = self._batch_shelf
+        rows = np.flatnonzero(shelf.is_here(group.slot_series))
+        if not len(rows):
+            return
+        first_us = shelf.first_us(group.slot_series[rows]).min(axis=1)
+        late = first_us <= group.live.through_us[rows]
+        if group.by_time:
+            late |= self._comes_due_late(group, rows)
+        in_order = rows[~late]
+        hot = group.screen(in_order, shelf)
+        if len(hot):
+            happenings = group.judge(hot, group.live, shelf, self._until(group, hot))
+            self._tell(group, hot, happenings)
+        if late.any():
+            self._note_overdue(group, rows[late])
+            self._go_back(group, rows[late])
+        self._checkpoint(group, rows)
+
+    def _until(self, group: Group, rows: IndexArray) -> Int64Array:
+        """Return (m, slots) how far time is known for each slot: by its own readings, or by now."""
+        newest = self._newest_us[group.slot_series[rows]]
+        return np.maximum(newest, self._horizon_us - self._grace_us)
+
+    def _comes_due_late(self, group: Group, rows: IndexArray) -> BoolArray:
+        """Return whether time brings something to a row from before what was judged there."""
+        due = group.due_us[rows]
+        known = self._until(group, rows)
+        late = np.zeros(len(rows), bool)
+        for number, channel in enumerate(group.channels):
+            come = due[:, number] <= known[:, channel.slots].max(axis=1)
+            late |= come & (due[:, number] <= group.live.through_us[rows])
+        return late
+
+    def _go_back(self, group: Group, rows: IndexArray) -> None:
+        """Judge *rows* again from their older checkpoint, with all readings since then."""
+        series = np.unique(group.slot_series[rows])
+        self._recent_shelf.put(self._recent.of_series(series[series >= 0]))
+        settled_us = group.older.through_us[rows]
+        known_us = group.live.through_us[rows]
+        happenings = group.judge(
+            rows, group.older, self._recent_shelf, self._until(group, rows), settled_us
+        )
+        group.newer.copy_rows(rows, group.older)
+        told = self._rewound(group, rows, settled_us)
+        self._happen(group, rows, happenings)
+        group.live.courses["held"][rows] = False
+        self._hold(group, rows)
+        for row, before, known in zip(rows.tolist(), told, known_us.tolist(), strict=True):
+            story = self._stories.get(int(group.numbers[row]))
+            if before or story:
+                now = story.versions if story else []
+                news = news_of_revision(before, now, self._horizon_us, known)
+                self._publish(group, row, news)
+
+    def _rewound(
+        self, group: Group, rows: IndexArray, settled_us: Int64Array
+    ) -> list[list[Episode]]:
+        """Take the stories of *rows* back to their checkpoints; return what they had told."""
+        out = []
+        for number, settled in zip(group.numbers[rows].tolist(), settled_us.tolist(), strict=True):
+            story = self._stories.get(number)
+            out.append(list(story.versions) if story else [])
+            if story:
+                story.rewind(settled)
+        return out
+
+    def _note_overdue(self, group: Group, rows: IndexArray) -> None:
+        """Remember the rows whose readings on the batch shelf are from before their checkpoints."""
+        first_us = self._batch_shelf.first_us(group.slot_series[rows]).min(axis=1)
+        too_late = first_us <= group.older.through_us[rows]
+        numbers = group.numbers[rows[too_late]].tolist()
+        for number, at_us in zip(numbers, first_us[too_late].tolist(), strict=True):
+            self._overdue[number] = min(self._overdue.get(number, at_us), at_us)
+
+    def _pass_time(self) -> list[Transition]:
+        for group in list(self._groups):
+            self._guarded(group, self._come_due)
+        self._stand()
+        self._forget()
+        news, self._news = self._news, []
+        return news
+
+    def _come_due(self, group: Group) -> None:
+        """Judge what is due in one group by the horizon less the grace."""
+        known_us = self._horizon_us - self._grace_us
+        if group.by_time:
+            rows = np.flatnonzero((group.due_us <= known_us).any(axis=1))
+            if len(rows):
+                self._judge_due(group, rows)
+        waiting = np.flatnonzero(group.live.courses["open"])
+        held = self._hold(group, waiting) if len(waiting) else []
+        for row, story in held:
+            news = news_of_steps(story.versions[-1:], self._horizon_us, int(LONG_AGO))
+            self._publish(group, row, list(news))
+
+    def _judge_due(self, group: Group, rows: IndexArray) -> None:
+        late = self._comes_due_late(group, rows)
+        in_order = rows[~late]
+        if len(in_order):
+            until = self._until(group, in_order)
+            happenings = group.judge(in_order, group.live, None, until)
+            self._tell(group, in_order, happenings)
+        if late.any():
+            self._go_back(group, rows[late])
+        self._checkpoint(group, rows)
+
+    def _hold(self, group: Group, rows: IndexArray) -> list[tuple[int, Story]]:
+        """Hold the open episodes of *rows* that have been without a sample for too long."""
+        courses = group.live.courses
+        waiting = rows[courses["open"][rows] & ~courses["held"][rows]]
+        moment = courses["seen"][waiting] + group.terms.gap_us[waiting]
+        over = moment <= self._horizon_us - self._grace_us
+        held = waiting[over]
+        courses["held"][held] = True
+        # A reading from before the holding is late, like any that is before what has been judged.
+        group.live.through_us[held] = np.maximum(group.live.through_us[held], moment[over])
+        out = []
+        for row, at_us in zip(held.tolist(), moment[over].tolist(), strict=True):
+            story = self._stories[int(group.numbers[row])]
+            story.hold(at_us)
+            out.append((row, story))
+        return out
+
+    # -- memory of the recent past
+
+    def _checkpoint(self, group: Group, rows: IndexArray) -> None:
+        newest = self._newest_us[group.slot_series[rows]].max(axis=1)
+        moved = group.checkpoint(rows, np.minimum(newest, self._horizon_us) - self._lateness_us)
+        if not self._stories:
+            return
+        settled_us = group.older.through_us[moved]
+        for number, settled in zip(group.numbers[moved].tolist(), settled_us.tolist(), strict=True):
+            if story := self._stories.get(number):
+                story.settle(settled)
+                if not story.versions:
+                    del self._stories[number]
+
+    def _forget(self) -> None:
+        """Drop the readings that every binding has behind its older checkpoint."""
+        if self._horizon_us - self._forgotten_at_us < self._lateness_us // 2:
+            return
+        self._forgotten_at_us = self._horizon_us
+        keep_after = np.full(len(self._codes) + 1, NEVER)
+        for group in self._groups:
+            for slot in range(group.slot_series.shape[1]):
+                np.minimum.at(keep_after, group.slot_series[:, slot], group.older.through_us)
+        self._recent.forget(keep_after)
+
+    # -- telling
+
+    def _happen(self, group: Group, rows: IndexArray, happenings: Sequence[Happening]) -> set[int]:
+        """Write *happenings* into the stories; return the rows concerned."""
+        concerned = set()
+        for happening in happenings:
+            row = int(rows[happening.owner])
+            number = int(group.numbers[row])
+            story = self._stories.get(number)
+            if story is None:
+                gap_us = int(group.terms.gap_us[row])
+                story = self._stories[number] = Story(self.bindings[number], gap_us)
+            story.happen(happening)
+            concerned.add(row)
+        return concerned
+
+    def _tell(self, group: Group, rows: IndexArray, happenings: Sequence[Happening]) -> None:
+        """Tell what happened after all that was known."""
+        told = {
+            number: len(self._stories[number].versions)
+            for number in {int(group.numbers[rows[h.owner]]) for h in happenings}
+            if number in self._stories
+        }
+        for row in sorted(self._happen(group, rows, happenings)):
+            number = int(group.numbers[row])
+            versions = self._stories[number].versions[told.get(number, 0) :]
+            news = news_of_steps(versions, self._horizon_us, int(LONG_AGO))
+            self._publish(group, row, list(news))
+
+    def _publish(self, group: Group, row: int, news: list[Transition]) -> None:
+        """Decide who is to be woken by *news* of one binding, and put them out.
+
+        Nobody is for an episode that is over.  For one that was found in old data and is open, the
+        decision waits until the data have caught up with the clock.
+        """
+        number = int(group.numbers[row])
+        waking = [
+            position for position, transition in enumerate(news)
+            if _is_waking(transition) and self._is_open(number, transition.episode.id)
+        ]  # fmt: skip
+        if waking:
+            if self._is_fresh(group, row):
+                news[waking[-1]] = replace(news[waking[-1]], page=True)
+                self._untold.pop(number, None)
+            else:
+                self._untold.setdefault(number, self._horizon_us)
+        self._news += news
+
+    def _is_open(self, number: int, episode: str) -> bool:
+        story = self._stories.get(number)
+        last = story.last if story else None
+        return last is not None and last.is_open and last.id == episode
+
+    def _is_fresh(self, group: Group, row: int) -> bool:
+        age_us = self._horizon_us - int(group.live.through_us[row])
+        return age_us <= self.settings.fresh_s * 1e6
+
+    def _stand(self) -> None:
+        """Tell of episodes that were found in old data and still stand."""
+        patience_us = self.settings.patience_s * 1e6
+        for number, noticed_us in list(self._untold.items()):
+            story = self._stories.get(number)
+            last = story.last if story else None
+            if last is None or not last.is_open:
+                del self._untold[number]
+                continue
+            group, row = self._home[number]
+            if self._is_fresh(group, row) or self._horizon_us - noticed_us >= patience_us:
+                del self._untold[number]
+                self._news.append(
+                    Transition(
+                        Change.STANDS, last, last.steps[-1].at_us, self._horizon_us, page=True
+                    )
+                )
+
+    def episodes(self) -> list[Episode]:
+        """Return the open episodes, and those that late readings may still change."""
+        return [episode for story in self._stories.values() for episode in story.episodes]
+
+
+def _is_waking(transition: Transition) -> bool:
+    """Tell whether a transition says that something has become worse."""
+    episode = transition.episode
+    if transition.change is Change.FIRED:
+        return True
+    if transition.change is Change.REVISED:
+        return episode.is_open
+    if transition.change is not Change.SEVERITY:
+        return False
+    before = [step.severity for step in episode.steps[:-1]]
+    return bool(before) and episode.severity > before[-1]

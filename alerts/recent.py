@@ -1,0 +1,120 @@
+"""The readings of the last two or three lateness bounds: what a late one is judged again with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from alerts.segments import BoolArray, FloatArray, Int64Array
+
+Int32Array = npt.NDArray[np.int32]
+
+_CHUNK = 65_536  # rows; larger chunks are not merged, so no merge takes long
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """Columns by (series, time): *series* is the engine's own dense number of each."""
+
+    series: Int32Array
+    at_us: Int64Array
+    value: FloatArray
+    quality: Int32Array
+
+    def __len__(self) -> int:
+        return len(self.series)
+
+    def take(self, index: npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> Readings:
+        """Return some rows."""
+        return Readings(
+            self.series[index], self.at_us[index], self.value[index], self.quality[index]
+        )
+
+    def sorted(self) -> Readings:
+        """Return the rows by (series, time); of equal ones the first to come stands first."""
+        series, at_us = self.series, self.at_us
+        rising = (series[1:] > series[:-1]) | (
+            (series[1:] == series[:-1]) & (at_us[1:] >= at_us[:-1])
+        )
+        if rising.all():
+            return self
+        return self.take(np.lexsort((at_us, series)))
+
+    def first_of_each(self) -> Readings:
+        """Return sorted rows without those whose key stands before them."""
+        again = (self.series[1:] == self.series[:-1]) & (self.at_us[1:] == self.at_us[:-1])
+        if not again.any():
+            return self
+        return self.take(np.concatenate([[True], ~again]))
+
+    @staticmethod
+    def joined(parts: list[Readings]) -> Readings:
+        """Return the rows of all *parts*, one after the other."""
+        return Readings(
+            np.concatenate([np.empty(0, np.int32), *(part.series for part in parts)]),
+            np.concatenate([np.empty(0, np.int64), *(part.at_us for part in parts)]),
+            np.concatenate([np.empty(0), *(part.value for part in parts)]),
+            np.concatenate([np.empty(0, np.int32), *(part.quality for part in parts)]),
+        )
+
+
+class RecentReadings:
+    """Chunks of readings in the order they came, each sorted by (series, time)."""
+
+    def __init__(self) -> None:
+        self._chunks: list[Readings] = []
+
+    def __len__(self) -> int:
+        return sum(len(chunk) for chunk in self._chunks)
+
+    def add(self, readings: Readings) -> None:
+        """Keep sorted *readings*; small chunks are merged so that there are few."""
+        if not len(readings):
+            return
+        self._chunks.append(readings)
+        while len(self._chunks) > 1:
+            last, previous = self._chunks[-1], self._chunks[-2]
+            if len(previous) > 2 * len(last) or len(previous) + len(last) > _CHUNK:
+                break
+            self._chunks[-2:] = [Readings.joined([previous, last]).sorted()]
+
+    def of_series(self, series: Int32Array) -> Readings:
+        """Return all readings of *series* (rising), by (series, time)."""
+        parts = []
+        for chunk in self._chunks:
+            start = np.searchsorted(chunk.series, series, "left")
+            count = np.searchsorted(chunk.series, series, "right") - start
+            if count.any():
+                rows = np.repeat(start - np.cumsum(count) + count, count)
+                parts.append(chunk.take(rows + np.arange(len(rows))))
+        return Readings.joined(parts).sorted()
+
+    def has(self, readings: Readings) -> BoolArray:
+        """Return which of *readings* (sorted) are kept already, by their key."""
+        known = self.of_series(np.unique(readings.series))
+        if not len(known):
+            return np.zeros(len(readings), bool)
+        both = Readings.joined([known, readings])
+        order = np.lexsort((both.at_us, both.series))
+        series, at_us = both.series[order], both.at_us[order]
+        same = (series[1:] == series[:-1]) & (at_us[1:] == at_us[:-1])
+        found = np.zeros(len(order), bool)
+        found[order[1:]] = same
+        return found[len(known) :]
+
+    def forget(self, keep_after_us: Int64Array) -> None:
+        """Drop the readings of each series (by its number) that are not after its moment."""
+        kept = []
+        for chunk in self._chunks:
+            wanted = chunk.at_us > keep_after_us[chunk.series]
+            if wanted.all():
+                kept.append(chunk)
+            elif wanted.any():
+                kept.append(chunk.take(wanted))
+        self._chunks = kept
+
+    def all(self) -> Readings:
+        """Return everything that is kept."""
+        return Readings.joined(self._chunks).sorted()
