@@ -91,6 +91,7 @@ class MqttCollector:
         self._problem = "not connected yet"
         self._refused: tuple[str, ...] = ()
         self._memory_failed = False
+        self._spool_full = False
         self._full_since_us: int | None = None
         self._full_at_s = 0.0
 
@@ -108,7 +109,7 @@ class MqttCollector:
             problem=problem,
             refused_filters=self._refused,
             unaccepted=connection.inbound.messages if connection is not None else 0,
-            spool_full=self._full_since_us is not None,
+            spool_full=self._spool_full,
         )
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -177,6 +178,7 @@ class MqttCollector:
         self._connection = None
         self._refused = ()
         self._since_us = now_us = _now_us()
+        await self._say_room()
         inbound, coverage = connection.inbound, self._coverage
         oldest_us = inbound.oldest_received_at_us
         coverage.heard(connection.heard_at_us, oldest_us)
@@ -221,7 +223,7 @@ class MqttCollector:
                     return False
                 await _within(backoff.failed(_now_s()), connection.wait_ended())
             else:
-                await self._say_room()
+                self._spool_full = False
                 return True
 
     def _note_qos0(self, delivery: Delivery) -> None:
@@ -232,7 +234,8 @@ class MqttCollector:
 
     async def _subscribe(self, connection: Connection, session: Session) -> None:
         """Subscribe to everything, and again and again to what was refused."""
-        # That a session was lost must be known to a later process before there is a new session.
+        # The new session of a broker that lost the old one must not look like the old one to a
+        # later process, so what was lost is written down before anything is asked for.
         await self._save()
         try:
             unwanted = self._coverage.unwanted_filters
@@ -288,6 +291,7 @@ class MqttCollector:
             await asyncio.sleep(_MEMORY_EVERY_S)
             self._coverage.heard(connection.heard_at_us, connection.inbound.oldest_received_at_us)
             await self._save()
+            await self._say_room()
 
     async def _save(self) -> None:
         memory = self._coverage.memory
@@ -337,14 +341,18 @@ class MqttCollector:
             log.warning("mqtt: the broker at %s %s", where, remark)
 
     def _say_full(self, refusal: SpoolFull) -> None:
-        self._full_at_s = _now_s()
+        self._spool_full, self._full_at_s = True, _now_s()
         if self._full_since_us is None:
             self._full_since_us = _now_us()
             log.error("mqtt: nothing is acknowledged until the spool has room: %s", refusal)
 
     async def _say_room(self) -> None:
+        """End a time of a full spool, once it has had room for a while.
+
+        A spool that drains has room and is full again many times a minute; that is one time.
+        """
         since_us = self._full_since_us
-        if since_us is None or _now_s() < self._full_at_s + _SPOOL_CALM_S:
+        if since_us is None or self._spool_full or _now_s() < self._full_at_s + _SPOOL_CALM_S:
             return
         self._full_since_us = None
         log.info("mqtt: the spool has room again")

@@ -307,7 +307,7 @@ class Connection(ABC, asyncio.BufferedProtocol):
     # The inside.
 
     def _send(self, packet: bytes) -> None:
-        if self._transport is not None and not self.is_lost:
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.write(packet)
             self._keepalive.spoke(self._loop.time())
 

@@ -63,8 +63,10 @@ class Keeper:
 class Scene:
     """One collector with its keeper; made by `play`."""
 
-    def __init__(self, settings: MqttSettings, connect: Connect, memory: Path | None) -> None:
-        self.keeper = Keeper()
+    def __init__(
+        self, settings: MqttSettings, connect: Connect, memory: Path | None, keeper: Keeper
+    ) -> None:
+        self.keeper = keeper
         self.counters = Counters()
         self.settings = settings
         self.collector = MqttCollector(
@@ -108,7 +110,12 @@ class Scene:
 
 @contextlib.asynccontextmanager
 async def play(
-    connect: Connect, where: Any, *, memory: Path | None = None, **options: Any
+    connect: Connect,
+    where: Any,
+    *,
+    memory: Path | None = None,
+    keeper: Keeper | None = None,
+    **options: Any,
 ) -> AsyncIterator[Scene]:
     """Run a collector against *where* (anything with host and port) until the block ends."""
     settings = {
@@ -121,7 +128,7 @@ async def play(
         "slow_retry_s": 30.0,
         **options,
     }
-    scene = Scene(MqttSettings(**settings), connect, memory)
+    scene = Scene(MqttSettings(**settings), connect, memory, keeper or Keeper())
     scene.start()
     try:
         yield scene

@@ -37,6 +37,9 @@ class Wire(asyncio.Transport):
     def abort(self) -> None:
         self.gone = True
 
+    def is_closing(self) -> bool:
+        return self.gone
+
 
 @dataclass
 class Sent:

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from ingest.collector import ArrivalFlag
-from tests.ingest.mqtt.scene import VERSIONS, FakeBroker, Peer, frame, message, play
+from tests.ingest.mqtt.scene import VERSIONS, FakeBroker, Keeper, Peer, frame, message, play
 
 
 @pytest.fixture(params=VERSIONS, ids=[version.version for version in VERSIONS])
@@ -86,10 +86,10 @@ async def test_a_broker_that_ignores_our_limits_cannot_fill_memory(connect, even
             reading.cancel()
             await asyncio.wait([reading])
 
-    limits = {"max_inflight_bytes": 1_000_000, "keepalive_s": 1.0}
+    keeper = Keeper()
+    keeper.full = True
+    limits = {"max_inflight_bytes": 1_000_000, "keepalive_s": 1.0, "keeper": keeper}
     async with FakeBroker(script) as fake, play(connect, fake, **limits) as scene:
-        await eventually(lambda: scene.subscribed)
-        scene.keeper.full = True
         await eventually(lambda: scene.collector.status.spool_full)
         await eventually(lambda: 0xC0 in [first for first, _ in fake.peers[0].seen])
         connection = scene.collector._connection
@@ -177,9 +177,9 @@ async def test_qos_2_is_ours_only_after_it_is_accepted(connect, eventually):
         peer.send(frame(0x62, b"\0\x09"))
         await peer.until_end()
 
-    async with FakeBroker(script) as fake, play(connect, fake) as scene:
-        await eventually(lambda: scene.subscribed)
-        scene.keeper.hold()
+    keeper = Keeper()
+    keeper.hold()
+    async with FakeBroker(script) as fake, play(connect, fake, keeper=keeper) as scene:
         await eventually(lambda: scene.keeper.offered == 2)
         assert 5 not in fake.peers[0].kinds()
         scene.keeper.release()
@@ -421,16 +421,16 @@ async def test_messages_of_qos_0_that_cannot_be_kept_are_counted_and_recorded(co
         peer.send(peer.message(b"1", qos=0) + peer.message(b"2") + peer.message(b"3", qos=0))
         await peer.until_end()
 
-    async with FakeBroker(script) as fake, play(connect, fake) as scene:
-        await eventually(lambda: scene.subscribed)
-        scene.keeper.full = True
-        await eventually(lambda: scene.keeper.refusals or scene.keeper.arrivals)
-        was_kept = bool(scene.keeper.arrivals)
+    keeper = Keeper()
+    keeper.full = True
+    async with FakeBroker(script) as fake, play(connect, fake, keeper=keeper) as scene:
+        await eventually(lambda: scene.subscribed and keeper.refusals)
+        await eventually(lambda: scene.collector.status.unaccepted == 3)
         await scene.stop()
         assert fake.peers
-    if not was_kept:
-        assert scene.counters.mqtt_dropped == 2
-        assert [gap.reason for gap in scene.keeper.gaps] == ["dropped"]
+    assert scene.counters.mqtt_dropped == 2
+    (gap,) = keeper.gaps
+    assert (gap.reason, gap.text[:22]) == ("dropped", "2 messages of QoS 0 we")
 
 
 def test_the_fake_brokers_messages_are_what_mqtt_says():
