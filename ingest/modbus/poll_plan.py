@@ -42,6 +42,16 @@ class PlannedRead:
         pairs = zip(self.stretches, self.stretches[1:], strict=False)
         return any(before.end < after.start for before, after in pairs)
 
+    def shorter(self) -> tuple[ReadRequest, ...]:
+        """Return the reads that ask for its first values only, longest first; none if fixed."""
+        if self.fixed:
+            return ()
+        ask = self.request
+        ends = [stretch.end for stretch in self.stretches[-2::-1]]
+        return tuple(
+            ReadRequest(ask.unit, ask.function, ask.address, end - ask.address) for end in ends
+        )
+
     def parts(self) -> tuple[PlannedRead, ...]:
         """Return the reads that ask for the same without running across gaps."""
         runs: list[list[Stretch]] = []
