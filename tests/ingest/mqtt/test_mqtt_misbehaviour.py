@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import time
 
 import pytest
 
 from ingest.collector import ArrivalFlag
+from ingest.mqtt.memory import MemoryFile
 from tests.ingest.mqtt.scene import VERSIONS, FakeBroker, Keeper, Peer, frame, message, play
 
 
@@ -431,6 +433,76 @@ async def test_messages_of_qos_0_that_cannot_be_kept_are_counted_and_recorded(co
     assert scene.counters.mqtt_dropped == 2
     (gap,) = keeper.gaps
     assert (gap.reason, gap.text[:22]) == ("dropped", "2 messages of QoS 0 we")
+
+
+async def test_a_full_spool_is_a_gap_where_devices_publish_at_qos_0(
+    connect, eventually, monkeypatch, caplog
+):
+    monkeypatch.setattr("ingest.mqtt.collector._MEMORY_EVERY_S", 0.02)
+    monkeypatch.setattr("ingest.mqtt.collector._SPOOL_CALM_S", 0.1)
+
+    async def script(peer: Peer) -> None:
+        await peer.welcome()
+        await peer.grant()
+        peer.send(peer.message(b"1", qos=0))
+        await peer.until_end()
+
+    keeper = Keeper()
+    keeper.full = True
+    caplog.set_level(logging.INFO, "ingest.mqtt")
+    async with FakeBroker(script) as fake, play(connect, fake, keeper=keeper) as scene:
+        await eventually(lambda: keeper.refusals >= 3)
+        assert scene.collector.status.spool_full
+        keeper.full = False
+        await eventually(lambda: keeper.gaps)
+        assert not scene.collector.status.spool_full
+    assert [gap.reason for gap in keeper.gaps] == ["spool_full"]
+    assert sum("until the spool has room" in line for line in caplog.messages) == 1
+    assert sum("the spool has room again" in line for line in caplog.messages) == 1
+
+
+async def test_what_we_know_of_our_session_is_written_down_while_all_is_well(
+    connect, eventually, monkeypatch, tmp_path
+):
+    monkeypatch.setattr("ingest.mqtt.collector._MEMORY_EVERY_S", 0.02)
+    memory = MemoryFile(tmp_path / "session.json")
+
+    async def script(peer: Peer) -> None:
+        await peer.welcome()
+        await peer.grant()
+        peer.send(peer.message(b"1"))
+        await peer.until_end()
+
+    async with FakeBroker(script) as fake, play(connect, fake, memory=memory.path) as scene:
+        await eventually(lambda: scene.keeper.arrivals)
+        received_at_us = scene.keeper.arrivals[0].received_at_us
+        # A process that is killed leaves no more than this behind.
+        await eventually(
+            lambda: (known := memory.load()) and known.covered_until_us >= received_at_us
+        )
+
+
+@pytest.mark.parametrize("trouble", ["junk", "no folder"])
+async def test_a_memory_that_cannot_be_used_is_said_once_and_stops_nobody(
+    connect, eventually, monkeypatch, tmp_path, caplog, trouble
+):
+    monkeypatch.setattr("ingest.mqtt.collector._MEMORY_EVERY_S", 0.01)
+    path = tmp_path / ("missing/session.json" if trouble == "no folder" else "session.json")
+    if trouble == "junk":
+        path.write_bytes(b"junk")
+
+    async def script(peer: Peer) -> None:
+        await peer.welcome(session_present=True)
+        await peer.grant()
+        for number in range(1, 20):
+            peer.send(peer.message(packet_id=number))
+            await peer.packet()
+        await peer.until_end()
+
+    async with FakeBroker(script) as fake, play(connect, fake, memory=path) as scene:
+        await eventually(lambda: len(scene.keeper.arrivals) == 19)
+    said = [line for line in caplog.messages if "session" in line and str(tmp_path) in line]
+    assert len(said) == 1
 
 
 def test_the_fake_brokers_messages_are_what_mqtt_says():
