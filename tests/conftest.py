@@ -52,12 +52,6 @@ def _leak_check(request: pytest.FixtureRequest) -> None:
         request.getfixturevalue("_no_task_left")
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Allow the one warning that tells of the machine and not of the project."""
-    # Said by platformdirs when the embedded PostgreSQL is imported outside of a login session.
-    config.addinivalue_line("filterwarnings", "ignore:XDG_RUNTIME_DIR is not set")
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what needs the services by the fixtures it asks for."""
     from tests.fix_services import SERVICE_FIXTURES

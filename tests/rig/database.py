@@ -1,4 +1,4 @@
-"""A private PostgreSQL 17 with TimescaleDB that a test may stop, kill and start again."""
+"""A private PostgreSQL, with TimescaleDB or without, that a test may stop, kill and start again."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import signal
 from collections.abc import Mapping
 from typing import Literal
 
-from tests.rig.place import Backend, Place
+from tests.rig.place import MakesClusters, Place
 
 HOST = "127.0.0.1"
 SUPERUSER = "postgres"
 # As installed by default, durability included; what differs is said here.
 SETTINGS = {
-    "shared_preload_libraries": "timescaledb",
-    "timescaledb.telemetry_level": "off",
     "max_connections": "200",
     "max_worker_processes": "64",
     "shared_buffers": "256MB",
@@ -39,7 +37,11 @@ class DatabaseServer:
     host = HOST
 
     def __init__(
-        self, backend: Backend, place: Place, port: int, settings: Mapping[str, str] | None = None
+        self,
+        backend: MakesClusters,
+        place: Place,
+        port: int,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         self.port = port
         self._place = place

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.rig.place import Kind, Place, owner_is_gone
+from tests.rig.place import TIMESCALE, Kind, Place, as_options, owner_is_gone
 from tests.rig.process import StartFailed
 from tests.rig.root import Say, ServicesUnavailable
 
@@ -104,7 +104,7 @@ class DockerEngine:
         }
         # While the image initialises, its server listens on no address at all.
         ready = ("pg_isready", "--quiet", "--host=127.0.0.1", f"--port={port}")
-        return ["postgres"], password, lambda: place.succeeds(*ready)
+        return ["postgres", *as_options(TIMESCALE)], password, lambda: place.succeeds(*ready)
 
     def broker_command(self, place: Place) -> list[str]:
         """Return the command of the image's own mosquitto."""

@@ -7,15 +7,19 @@ Backend (a Debian folder, or a docker engine)
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
 from tests.rig.process import ServerProcess, descendants, started_ticks, wait_gone
 
 Kind = Literal["database", "broker"]
+
+# Settings of every server with TimescaleDB.
+TIMESCALE = ("shared_preload_libraries=timescaledb", "timescaledb.telemetry_level=off")
 
 
 class Place(Protocol):
@@ -74,14 +78,8 @@ class Place(Protocol):
         ...
 
 
-class Backend(Protocol):
-    """What can make places."""
-
-    name: str
-
-    def make_place(self, kind: Kind, name: str, port: int, *, keeps_running: bool = False) -> Place:
-        """Make an empty place; a server in it ends with this process unless it *keeps_running*."""
-        ...
+class MakesClusters(Protocol):
+    """What a `DatabaseServer` needs to know of a backend."""
 
     def make_cluster(self, place: Place, port: int) -> tuple[list[str], str, Callable[[], bool]]:
         """Make a database cluster in *place*, or find the one that is there.
@@ -91,8 +89,22 @@ class Backend(Protocol):
         """
         ...
 
+
+class RunsMosquitto(Protocol):
+    """What a `Broker` needs to know of a backend."""
+
     def broker_command(self, place: Place) -> list[str]:
         """Return the command that runs mosquitto on the place's ``mosquitto.conf``."""
+        ...
+
+
+class Backend(MakesClusters, RunsMosquitto, Protocol):
+    """What can make places for TimescaleDB and for mosquitto."""
+
+    name: str
+
+    def make_place(self, kind: Kind, name: str, port: int, *, keeps_running: bool = False) -> Place:
+        """Make an empty place; a server in it ends with this process unless it *keeps_running*."""
         ...
 
     def sweep(self) -> None:
@@ -179,6 +191,19 @@ class FolderPlace:
         if ticks is None:
             raise RuntimeError(f"{self.folder.name} ended at once:\n{self.log[-2000:]}")
         return {"pid": self.pid, "ticks": ticks}
+
+
+def as_options(settings: Iterable[str]) -> list[str]:
+    """Return ``name=value`` settings as options of the program postgres."""
+    return [word for setting in settings for word in ("-c", setting)]
+
+
+def postmaster_is_ready(place: Place, data: Path) -> bool:
+    """Tell whether the server of *place* has noted in *data* that it takes connections."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        lines = (data / "postmaster.pid").read_text().splitlines()
+        return int(lines[0]) == place.pid and lines[7].strip() == "ready"
+    return False
 
 
 def own_name(number: int) -> str:

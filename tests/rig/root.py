@@ -25,7 +25,16 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.rig.place import FolderPlace, Kind, Place, own_name, owner_is_gone
+from tests.rig.place import (
+    TIMESCALE,
+    FolderPlace,
+    Kind,
+    Place,
+    as_options,
+    own_name,
+    owner_is_gone,
+    postmaster_is_ready,
+)
 
 SUITE = "trixie"
 PACKAGES = ("postgresql-17-timescaledb", "mosquitto")
@@ -105,21 +114,15 @@ class DebianRoot:
             subprocess.run(["cp", "-a", "--reflink=auto", str(template), str(partial)], check=True)
             partial.rename(data)
 
-        def is_ready() -> bool:
-            with contextlib.suppress(OSError, ValueError, IndexError):
-                lines = (data / "postmaster.pid").read_text().splitlines()
-                return int(lines[0]) == place.pid and lines[7].strip() == "ready"
-            return False
-
         settings = [
+            *TIMESCALE,
             # A socket's path in the root would be of no use outside of it.
             "unix_socket_directories=",
             # In files of the place, which go with it; in the kernel a killed server's would stay.
             "dynamic_shared_memory_type=mmap",
         ]
-        options = [word for setting in settings for word in ("-c", setting)]
-        command = [f"{POSTGRES_BIN}/postgres", "-D", place.inner("data"), *options]
-        return command, password, is_ready
+        command = [f"{POSTGRES_BIN}/postgres", "-D", place.inner("data"), *as_options(settings)]
+        return command, password, lambda: postmaster_is_ready(place, data)
 
     def broker_command(self, place: Place) -> list[str]:
         """Return the command of the root's own mosquitto."""
