@@ -1,8 +1,10 @@
 """A load of simulated devices from one process: as fast as the broker takes it, or at a rate.
 
 It speaks MQTT 5 at QoS 1 with as many messages in flight as the broker allows, and writes down what
-the broker acknowledged, so that somebody else can count what arrived (`Ledger`).  Every reading of
-a load has its own moment and a value that follows from it (`reading_value`).
+the broker answered, so that somebody else can count what arrived (`Ledger`).  Every reading of a
+load has its own moment and a value that follows from it (`reading_value`).
+
+A message costs about 4 µs of one core, so that the broker sets the pace.
 """
 
 from __future__ import annotations
@@ -11,10 +13,10 @@ import os
 import selectors
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 import click
 import mqtt5
@@ -87,16 +89,39 @@ def site_file_text(load: Load, host: str, port: int, protocol: str = "5") -> str
     )
 
 
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """What the broker answered to one message, and what was in it.
+
+    *at_ms* is the moment of its readings, *seq* its number in the load, *value* that of its first
+    quantity, *reason_code* the broker's (0 is a promise to deliver), *answered_at_ms* our clock.
+    """
+
+    topic: str
+    at_ms: int
+    seq: int
+    value: float
+    reason_code: int
+    answered_at_ms: int
+
+    @property
+    def device(self) -> int:
+        """The device's index in the load."""
+        return int(self.topic.rpartition("-")[2])
+
+
 class Ledger:
-    """What the broker acknowledged: one line a message, ``device moment_ms``, synced in groups."""
+    """The broker's answers in a file: a line each, written after the answer, synced in groups."""
 
     def __init__(self, path: Path) -> None:
         self._file: TextIO = path.open("a", encoding="ascii")
         self._unsynced = 0
 
-    def note(self, device: int, at_ms: int) -> None:
-        """Write down one acknowledged message."""
-        self._file.write(f"{device} {at_ms}\n")
+    def note(self, topic: str, at_ms: int, seq: int, reason_code: int) -> None:
+        """Write down one answer."""
+        value = reading_value(QUANTITIES[0], at_ms)
+        now_ms = time.time_ns() // 1_000_000
+        self._file.write(f"{topic} {at_ms} {seq} {value} {reason_code} {now_ms}\n")
         self._unsynced += 1
         if self._unsynced >= 1_000:
             self.sync()
@@ -113,13 +138,29 @@ class Ledger:
         self._file.close()
 
 
-def read_ledger(path: Path) -> Iterator[tuple[int, int]]:
-    """Yield (device index, moment in ms) of every whole line in the ledger at *path*."""
+def read_entries(path: Path) -> Iterator[LedgerEntry]:
+    """Yield every whole line of the ledger at *path*; a kill may leave half a line at its end."""
     with path.open(encoding="ascii") as file:
         for line in file:
             if line.endswith("\n"):
-                device, at_ms = line.split()
-                yield int(device), int(at_ms)
+                topic, at_ms, seq, value, reason_code, now_ms = line.split()
+                yield LedgerEntry(
+                    topic, int(at_ms), int(seq), float(value), int(reason_code), int(now_ms)
+                )
+
+
+def read_ledger(path: Path) -> Iterator[tuple[int, int]]:
+    """Yield (device index, moment in ms) of every message that the broker promised to deliver."""
+    for entry in read_entries(path):
+        if entry.reason_code == _TAKEN:
+            yield entry.device, entry.at_ms
+
+
+class _Message(NamedTuple):  # a third of the cost of a frozen dataclass, once a message
+    topic: str
+    at_ms: int
+    seq: int
+    payload: bytes
 
 
 @dataclass(slots=True)
@@ -127,7 +168,7 @@ class _Flight:
     """Messages between us and the broker's promise."""
 
     free: list[int]
-    sent: dict[int, tuple[int, int, bytes]] = field(default_factory=dict)
+    sent: dict[int, _Message] = field(default_factory=dict)
 
 
 def publish(load: Load, ledger: Ledger | None = None) -> LoadReport:
@@ -139,7 +180,7 @@ def publish(load: Load, ledger: Ledger | None = None) -> LoadReport:
     report = LoadReport()
     started = time.perf_counter()
     waiting = _messages(load)
-    again: list[tuple[int, int, bytes]] = []
+    again: list[_Message] = []
     while report.acknowledged + report.refused < load.messages:
         connection, window = _connect(load)
         flight = _Flight(list(range(min(load.window, window), 0, -1)))
@@ -153,8 +194,9 @@ def publish(load: Load, ledger: Ledger | None = None) -> LoadReport:
     return report
 
 
-def _messages(load: Load) -> Iterator[tuple[int, int, bytes]]:
-    """Yield (device, moment, payload) in the order of sending."""
+def _messages(load: Load) -> Iterator[_Message]:
+    """Yield what is to be sent, in order; with *live* the moment is that of asking for it."""
+    topics = [f"gh/{SITE}/{device_code(index)}" for index in range(load.devices)]
     names = QUANTITIES[: load.readings]
     form = '{{"t":{},"v":{{' + ",".join(f'"{name}":{{:.2f}}' for name in names) + "}}}}"
     start_ms = load.start_ms or time.time_ns() // 1_000_000 - 3_600_000
@@ -163,53 +205,50 @@ def _messages(load: Load) -> Iterator[tuple[int, int, bytes]]:
         at_ms = time.time_ns() // 1_000_000 if load.live else start_ms + turn * load.step_ms
         offset = (at_ms // 10 % 1000) / 100
         values = [_BASE_VALUE[name] + offset for name in names]
-        yield device, at_ms, form.format(at_ms, *values).encode()
+        yield _Message(topics[device], at_ms, number, form.format(at_ms, *values).encode())
 
 
 def _pump(
     load: Load,
     connection: socket.socket,
     flight: _Flight,
-    waiting: Iterator[tuple[int, int, bytes]],
-    again: list[tuple[int, int, bytes]],
+    waiting: Iterator[_Message],
+    again: list[_Message],
     report: LoadReport,
     ledger: Ledger | None,
     started: float,
 ) -> None:
     """Send and take acknowledgements until nothing is left or the connection breaks."""
-    topics = [f"gh/{SITE}/{device_code(index)}" for index in range(load.devices)]
-    selector = selectors.DefaultSelector()
-    selector.register(connection, selectors.EVENT_READ | selectors.EVENT_WRITE)
     out, received = bytearray(), bytearray()
     exhausted = False
     heard_at = time.monotonic()
-    while not exhausted or again or flight.sent:
-        if not exhausted and len(out) < _CHUNK_BYTES:
-            exhausted = _fill(load, out, flight, topics, waiting, again, report, started)
-        wants = selectors.EVENT_READ | (selectors.EVENT_WRITE if out else 0)
-        selector.modify(connection, wants)
-        ready = selector.select(timeout=0.002 if not out else 1.0)
-        if any(mask & selectors.EVENT_WRITE for _, mask in ready):
-            del out[: connection.send(out)]
-        if any(mask & selectors.EVENT_READ for _, mask in ready):
-            data = connection.recv(_CHUNK_BYTES)
-            if not data:
-                raise ConnectionError("the broker closed the connection")
-            received += data
-            heard_at = time.monotonic()
-            _take_acknowledgements(received, flight, report, ledger)
-        elif flight.sent and time.monotonic() - heard_at > load.give_up_s:
-            raise TimeoutError("the broker acknowledges nothing")
-    selector.close()
+    with selectors.DefaultSelector() as selector:
+        selector.register(connection, selectors.EVENT_READ | selectors.EVENT_WRITE)
+        while not exhausted or again or flight.sent:
+            if not exhausted and len(out) < _CHUNK_BYTES:
+                exhausted = _fill(load, out, flight, waiting, again, report, started)
+            wants = selectors.EVENT_READ | (selectors.EVENT_WRITE if out else 0)
+            selector.modify(connection, wants)
+            ready = selector.select(timeout=0.002 if not out else 1.0)
+            if any(mask & selectors.EVENT_WRITE for _, mask in ready):
+                del out[: connection.send(out)]
+            if any(mask & selectors.EVENT_READ for _, mask in ready):
+                data = connection.recv(_CHUNK_BYTES)
+                if not data:
+                    raise ConnectionError("the broker closed the connection")
+                received += data
+                heard_at = time.monotonic()
+                _take_acknowledgements(received, flight, report, ledger)
+            elif flight.sent and time.monotonic() - heard_at > load.give_up_s:
+                raise TimeoutError("the broker acknowledges nothing")
 
 
 def _fill(
     load: Load,
     out: bytearray,
     flight: _Flight,
-    topics: Sequence[str],
-    waiting: Iterator[tuple[int, int, bytes]],
-    again: list[tuple[int, int, bytes]],
+    waiting: Iterator[_Message],
+    again: list[_Message],
     report: LoadReport,
     started: float,
 ) -> bool:
@@ -224,9 +263,8 @@ def _fill(
         if message is None:
             return True
         packet_id = flight.free.pop()
-        device, _, payload = message
         out += mqtt5.PublishPacket(
-            topics[device], payload, qos=mqtt5.QoS.AT_LEAST_ONCE, packet_id=packet_id
+            message.topic, message.payload, qos=mqtt5.QoS.AT_LEAST_ONCE, packet_id=packet_id
         ).write()
         flight.sent[packet_id] = message
         report.sent += 1
@@ -248,14 +286,14 @@ def _take_acknowledgements(
             raise ConnectionError(f"the broker ends the connection: {packet.reason_code.name}")
         if not isinstance(packet, mqtt5.PubAckPacket):
             continue
-        device, at_ms, _ = flight.sent.pop(packet.packet_id)
+        message = flight.sent.pop(packet.packet_id)
         flight.free.append(packet.packet_id)
         if packet.reason_code == _TAKEN:
             report.acknowledged += 1
-            if ledger is not None:
-                ledger.note(device, at_ms)
         else:
             report.refused += 1
+        if ledger is not None:
+            ledger.note(message.topic, message.at_ms, message.seq, int(packet.reason_code))
     del received[:at]
 
 
@@ -304,8 +342,15 @@ def _greet(connection: socket.socket, client_id: str) -> int:
 )
 @click.option("--live", is_flag=True, help="Stamp with the time of sending.")
 @click.option("--start-ms", default=0, help="First moment; an hour ago if left out.")
+@click.option("--step-ms", default=10, show_default=True, help="Between moments of a device.")
+@click.option("--window", default=20_000, show_default=True, help="Most messages in flight.")
 @click.option("--client-id", default="load", show_default=True)
-@click.option("--ledger", "ledger_path", type=click.Path(path_type=Path))
+@click.option(
+    "--ledger",
+    "ledger_path",
+    type=click.Path(path_type=Path),
+    help="File for what the broker answered: topic, moment, number, value, reason code, time.",
+)
 @click.option("--site-file", is_flag=True, help="Print the site file of the load and end.")
 def main(
     host: str,
@@ -316,13 +361,15 @@ def main(
     rate: float,
     live: bool,
     start_ms: int,
+    step_ms: int,
+    window: int,
     client_id: str,
     ledger_path: Path | None,
     site_file: bool,
 ) -> None:
     """Put a load of simulated devices on a broker and say what it acknowledged."""
     load = Load(
-        host, port, messages, devices, readings, rate, start_ms, live=live, client_id=client_id
+        host, port, messages, devices, readings, rate, start_ms, step_ms, live, window, client_id
     )
     if site_file:
         click.echo(site_file_text(load, host, port), nl=False)
