@@ -9,14 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from devices.codecs.json import JsonCodec
 from firmware_sims.payload import MOST_BYTES, MOST_READINGS, MOST_SAMPLES, encode, packed
 from firmware_sims.sample import Sample
 
 numbers = st.floats(allow_nan=False, allow_infinity=False) | st.none()
+keys = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=30)
 samples = st.builds(
     lambda ms, values: Sample(ms * 1000, ms * 1000, values),
     st.integers(0, 4_000_000_000_000),
-    st.dictionaries(st.text(min_size=1, max_size=30), numbers, min_size=1, max_size=40),
+    st.dictionaries(keys, numbers, min_size=1, max_size=40),
 )
 
 
@@ -70,3 +72,10 @@ def test_a_day_of_a_full_station_fits_the_limits_of_a_collector():
         assert len(pack) <= MOST_SAMPLES <= 1000
         assert sum(len(sample.values) for sample in pack) <= MOST_READINGS <= 1000
         assert len(encode(pack)) <= MOST_BYTES <= 65_536
+
+
+@given(st.lists(samples, min_size=1, max_size=5))
+def test_the_decoder_of_the_service_reads_what_firmware_writes(rows: list[Sample]):
+    decoded = JsonCodec().decode(encode(rows))
+    assert [dict(one.values) for one in decoded] == [dict(row.values) for row in rows]
+    assert [one.observed_at_us for one in decoded] == [row.stamp_us for row in rows]
