@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
+import subprocess
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
@@ -204,6 +206,14 @@ def postmaster_is_ready(place: Place, data: Path) -> bool:
         lines = (data / "postmaster.pid").read_text().splitlines()
         return int(lines[0]) == place.pid and lines[7].strip() == "ready"
     return False
+
+
+def remove_place(folder: Path) -> None:
+    """Remove a stopped server's folder, and what a killed PostgreSQL has left in the kernel."""
+    with contextlib.suppress(FileNotFoundError, IndexError):
+        segment = (folder / "data/postmaster.pid").read_text().splitlines()[6].split()[1]
+        subprocess.run(["ipcrm", "-m", segment], check=False, capture_output=True)
+    shutil.rmtree(folder)
 
 
 def own_name(number: int) -> str:

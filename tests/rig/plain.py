@@ -14,7 +14,7 @@ import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.rig.place import FolderPlace, Place, as_options, postmaster_is_ready
+from tests.rig.place import FolderPlace, Place, as_options, postmaster_is_ready, remove_place
 
 _NOBODY = 65534
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "TZ": "UTC"}
@@ -36,7 +36,7 @@ class WheelPostgres:
             folder,
             environment=_ENVIRONMENT,
             around=lambda command: [*_prefix(dies_with_parent=True), *command],
-            tidy=shutil.rmtree,
+            tidy=remove_place,
         )
 
     def make_cluster(self, place: Place, port: int) -> tuple[list[str], str, Callable[[], bool]]:

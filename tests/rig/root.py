@@ -34,6 +34,7 @@ from tests.rig.place import (
     own_name,
     owner_is_gone,
     postmaster_is_ready,
+    remove_place,
 )
 
 SUITE = "trixie"
@@ -99,7 +100,7 @@ class DebianRoot:
             inside=self.inside,
             around=lambda command: self.command(user, *command, dies_with_parent=not keeps_running),
             hand_over=lambda path: os.chown(path, *self._ids_of(user)),
-            tidy=_remove_place,
+            tidy=remove_place,
             keeps_running=keeps_running,
         )
 
@@ -132,7 +133,7 @@ class DebianRoot:
         """Remove the private places of sessions that are gone."""
         for left_over in (self.home / "private").glob("*_*_*"):
             if owner_is_gone(left_over.name):
-                _remove_place(left_over)
+                remove_place(left_over)
 
     def inside(self, path: Path) -> str:
         """Return how *path*, which lies in the root, is called inside."""
@@ -202,14 +203,6 @@ class DebianRoot:
     def _make_folder(self, folder: Path, user: str) -> None:
         folder.mkdir(mode=0o700)
         os.chown(folder, *self._ids_of(user))
-
-
-def _remove_place(folder: Path) -> None:
-    """Remove a stopped server's folder, and what a killed PostgreSQL left in the kernel."""
-    with contextlib.suppress(FileNotFoundError, IndexError):
-        segment = (folder / "data/postmaster.pid").read_text().splitlines()[6].split()[1]
-        subprocess.run(["ipcrm", "-m", segment], check=False, capture_output=True)
-    shutil.rmtree(folder)
 
 
 def find_root() -> DebianRoot | None:
