@@ -60,7 +60,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         fixtures = getattr(item, "fixturenames", ())
         if SERVICE_FIXTURES.intersection(fixtures):
             item.add_marker("services")
-        if "chromium" in fixtures:
+        if "chromium_path" in fixtures:
             item.add_marker("browser")
 
 

@@ -7,7 +7,7 @@
     broker           a factory of private mosquittos to stop, kill and restart
     broker_address   host and port of the shared mosquitto
     certificates     a factory of certificate authorities
-    chromium         the path of a Chromium
+    chromium_path    a Chromium for Playwright
     proxy            a factory of TCP proxies to cut, delay, throttle and blackhole
     eventually       wait for a condition with a deadline
 
@@ -243,7 +243,7 @@ def certificates(tmp_path: Path) -> Callable[..., Certificates]:
 
 
 @pytest.fixture(scope="session")
-def chromium() -> str:
+def chromium_path() -> str:
     """The path of a Chromium that Playwright can start (`executable_path`, without sandbox)."""
     for name in ("chromium", "chromium-browser", "chromium-headless-shell", "google-chrome"):
         if found := shutil.which(name):

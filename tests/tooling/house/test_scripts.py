@@ -48,3 +48,18 @@ def test_script_does_not_depend_on_the_working_directory(script):
     text = script.read_text()
     # scripts/python is looked up by others and touches no file of the repository.
     assert "BASH_SOURCE" in text or 'cd "$(dirname "$0")' in text or script.name == "python"
+
+
+def test_bench_lists_what_can_be_measured_and_refuses_the_rest():
+    listed = subprocess.run([ROOT / "scripts/bench"], capture_output=True, text=True, check=True)
+    programs = sorted(path.stem for path in (ROOT / "scripts/bench.d").glob("[!_]*.py"))
+    named = [line.split()[0] for line in listed.stdout.splitlines()[1:]]
+    assert sorted(named) == programs
+    # Each says in a few words what it measures.
+    assert all(len(line.split()) > 2 for line in listed.stdout.splitlines()[1:])
+    for wrong in ("nothing-such", "../services", "ingest.py"):
+        refused = subprocess.run(
+            [ROOT / "scripts/bench", wrong], capture_output=True, text=True, check=False
+        )
+        assert refused.returncode == 2
+        assert f"nothing is called '{wrong}'" in refused.stderr
