@@ -30,6 +30,7 @@ from api.parameters import ServicesIn, is_registry_unknown
 from api.problems import request_id_of
 from api.services import Services
 from devices.quality import BAD_MASK, REASONS, SUSPECT_MASK
+from devices.quantity import QUANTITIES, Quantity
 from devices.reading import Batch
 from devices.registry import Registry
 from devices.series import Series
@@ -42,6 +43,7 @@ log = logging.getLogger(__name__)
 EVERY_MS = 3_000
 SPARK_HOURS = 3
 MAX_SPARKS = 300
+LINES_FOR_US = 30_000_000
 _YEAR_S = 365 * 86_400
 _FOLDER = Path(__file__).parent
 _SCRIPT_TEXTS = (
@@ -69,6 +71,27 @@ def _digest(folder: Path) -> str:
     return digest.hexdigest()[:12]
 
 
+class _Lines:
+    """Lines that were drawn a moment ago: they move on by a pixel in three minutes.
+
+    A page costs the database more for its lines than for all else, and every open page asks for
+    itself again each minute.
+    """
+
+    def __init__(self) -> None:
+        self._drawn: dict[tuple[int, ...], tuple[int, Mapping[str, Sparkline]]] = {}
+
+    def get(self, ids: Sequence[int], now_us: int) -> Mapping[str, Sparkline] | None:
+        """Return the lines of *ids* if they are fresh enough."""
+        drawn_at_us, lines = self._drawn.get(tuple(ids), (0, {}))
+        return lines if now_us - drawn_at_us < LINES_FOR_US else None
+
+    def put(self, ids: Sequence[int], now_us: int, lines: Mapping[str, Sparkline]) -> None:
+        """Remember *lines*, and forget what is too old for anybody."""
+        fresh = {key: one for key, one in self._drawn.items() if now_us - one[0] < LINES_FOR_US}
+        self._drawn = {**fresh, tuple(ids): (now_us, lines)}
+
+
 class Pages:
     """Templates and static files, and the newest readings that were last seen.
 
@@ -77,7 +100,7 @@ class Pages:
 
     def __init__(self) -> None:
         self.static = f"/static/{_digest(_FOLDER / 'static')}"
-        self.remembered = Batch.empty()
+        self.forget()
         self._environment = jinja2.Environment(
             loader=jinja2.FileSystemLoader(_FOLDER / "templates"),
             autoescape=True,
@@ -85,6 +108,11 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
+
+    def forget(self) -> None:
+        """Forget what was last seen."""
+        self.remembered = Batch.empty()
+        self.lines = _Lines()
 
     def render(self, template: str, request: Request, **values: Any) -> str:
         """Return *template* in the reader's language."""
@@ -202,7 +230,10 @@ async def _ask(services: Services, pages: Pages, series: Sequence[Series], now_u
     ids = [services.registry().series_ids[one.code] for one in series]
     try:
         newest = await services.history.latest(ids)
-        sparks = await _sparks(services, series, ids, now_us)
+        sparks = pages.lines.get(ids, now_us)
+        if sparks is None:
+            sparks = await _sparks(services, series, ids, now_us)
+            pages.lines.put(ids, now_us, sparks)
     except (DatabaseUnavailable, DatabaseMisconfigured):
         return _Shown(pages.remembered, {}, away=True)
     if len(newest) >= len(pages.remembered):
@@ -219,10 +250,22 @@ async def _sparks(
     start_us = now_us - SPARK_HOURS * 3_600_000_000
     rolled = await services.history.rolled(ids, start_us, now_us, Step.MINUTE)
     lines = {
-        one.code: sparkline(rolled[number].start_us, rolled[number].mean, start_us, now_us)
+        one.code: sparkline(
+            rolled[number].start_us,
+            rolled[number].mean,
+            start_us,
+            now_us,
+            interval_us=int(one.interval_s * 1e6),
+            least_span=_least_span(QUANTITIES[one.quantity]),
+        )
         for one, number in zip(series, ids, strict=True)
     }
     return {code: line for code, line in lines.items() if line is not None}
+
+
+def _least_span(quantity: Quantity) -> float:
+    """Return what a line's height stands for at least: a few steps of the last digit shown."""
+    return min(4 * 10.0**-quantity.decimals, quantity.high - quantity.low)
 
 
 def _houses(registry: Registry, found: Sequence[Card]) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from devices.reading import FloatArray, Int64Array
+from devices.series import STALE_AFTER_INTERVALS
 
 Numbers = npt.NDArray[np.floating[Any]]
 
@@ -26,12 +27,20 @@ class Sparkline:
 
 
 def sparkline(
-    at_us: Int64Array, value: FloatArray, start_us: int, end_us: int, columns: int = 60
+    at_us: Int64Array,
+    value: FloatArray,
+    start_us: int,
+    end_us: int,
+    *,
+    interval_us: int,
+    least_span: float,
+    columns: int = 60,
 ) -> Sparkline | None:
     """Return the line of *value* over [start, end), None where nothing is in it.
 
     *at_us* and *value* are (n,), NaN where there is nothing.  Each of *columns* is the mean of what
-    falls into it; a column that nothing falls into interrupts the line.
+    falls into it.  Columns further apart than three of *interval_us* are not joined.  The height
+    stands for at least *least_span*, so that the noise of the last digit does not look like events.
     """
     good = np.isfinite(value) & (at_us >= start_us) & (at_us < end_us)
     if not good.any():
@@ -42,16 +51,16 @@ def sparkline(
     filled = np.flatnonzero(number)
     mean = total[filled] / number[filled]
     x = (filled + 0.5) * (WIDTH / columns)
-    y = _heights(mean)
-    starts = np.concatenate(([True], np.diff(filled) > 1))
-    return Sparkline(_path(x, y, starts), float(value[good].min()), float(value[good].max()))
+    joined = max(1.0, STALE_AFTER_INTERVALS * interval_us * columns / (end_us - start_us))
+    starts = np.concatenate(([True], np.diff(filled) > joined))
+    path = _path(x, _heights(mean, least_span), starts)
+    return Sparkline(path, float(value[good].min()), float(value[good].max()))
 
 
-def _heights(mean: Numbers) -> Numbers:
-    low, high = mean.min(), mean.max()
-    if high - low <= 1e-9 * max(1.0, abs(high)):
-        return np.full(len(mean), HEIGHT / 2)
-    share: Numbers = (mean - low) / (high - low)
+def _heights(mean: Numbers, least_span: float) -> Numbers:
+    low, high = float(mean.min()), float(mean.max())
+    span = max(high - low, least_span)
+    share: Numbers = 0.5 + (mean - (low + high) / 2) / span
     return HEIGHT - _MARGIN - share * (HEIGHT - 2 * _MARGIN)
 
 

@@ -15,6 +15,7 @@ from devices.registry import Registry
 from devices.site import Medium, Placement, Site, SiteKind
 
 SHOW_AGE_AFTER_S = 120.0
+_MEDIA = (Medium.WEATHER, Medium.AIR, Medium.SOIL, Medium.WATER, Medium.FERTIGATION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +38,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Rows of one medium, or of one zone of a house."""
+    """Rows of one medium, in the house itself or in one zone of it; *rank* orders the groups."""
 
     title: str
+    rank: tuple[int, int]
     rows: list[Row] = field(default_factory=list)
 
 
@@ -66,17 +68,18 @@ def cards(
 ) -> list[Card]:
     """Return the places of *newest*, in the order of the registry."""
     by_place: dict[str, dict[str, Group]] = {}
+    order = {code: at for at, code in enumerate(registry.site)}
     for one in newest:
         place = place_of(registry, one.series.site)
-        title = _group_title(registry, one, place, language, words)
-        group = by_place.setdefault(place.code, {}).setdefault(title, Group(title))
+        group = _group(registry, order, one, place, language, words)
+        group = by_place.setdefault(place.code, {}).setdefault(group.title, group)
         group.rows.append(_row(one, sparks.get(one.series.code), language, words))
     return [
         Card(
             site.code,
             _name(site, language),
             " · ".join(_name(above, language) for above in _above(registry, site)),
-            list(by_place[site.code].values()),
+            sorted(by_place[site.code].values(), key=lambda group: group.rank),
         )
         for site in registry.sites
         if site.code in by_place
@@ -96,20 +99,28 @@ def _above(registry: Registry, site: Site) -> list[Site]:
     return list(registry.ancestors(site.code))[1:3][::-1]
 
 
-def _group_title(
-    registry: Registry, one: Newest, place: Site, language: Language, words: Mapping[str, str]
-) -> str:
+def _group(
+    registry: Registry,
+    order: Mapping[str, int],
+    one: Newest,
+    place: Site,
+    language: Language,
+    words: Mapping[str, str],
+) -> Group:
+    """Return the group, still without rows, that *one* belongs to: the place before its zones."""
     series = one.series
-    medium = words[series.medium.value]
+    medium, rank = words[series.medium.value], _MEDIA.index(series.medium)
     if series.site == place.code:
-        return medium
-    return f"{_name(registry.site[series.site], language)} · {medium}"
+        return Group(medium, (-1, rank))
+    name = _name(registry.site[series.site], language)
+    return Group(f"{name} · {medium}", (order[series.site], rank))
 
 
 def _row(one: Newest, spark: Sparkline | None, language: Language, words: Mapping[str, str]) -> Row:
     series = one.series
     quantity = QUANTITIES[series.quantity]
     switch = quantity.unit == "1" and (quantity.low, quantity.high) == (0, 1)
+    bare = switch or quantity.counter  # where lowest and highest say nothing
     zh, en = series_name(series)
     expected = Placement.OUTDOOR if series.medium is Medium.WEATHER else Placement.INSIDE
     return Row(
@@ -123,8 +134,8 @@ def _row(one: Newest, spark: Sparkline | None, language: Language, words: Mappin
         state=state_of(one),
         note=_note(one, language, words),
         spark=spark,
-        low="" if spark is None or switch else number(spark.low, quantity.decimals),
-        high="" if spark is None or switch else number(spark.high, quantity.decimals),
+        low="" if spark is None or bare else number(spark.low, quantity.decimals),
+        high="" if spark is None or bare else number(spark.high, quantity.decimals),
     )
 
 

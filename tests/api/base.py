@@ -270,7 +270,7 @@ class Base:
         app = _shared_app(self.settings.page, self.settings.docs)
         app.state.services = self.services()
         if self.settings.page:
-            app.state.pages.remembered = Batch.empty()
+            app.state.pages.forget()
         return app
 
     def client(

@@ -1,9 +1,12 @@
 """Whatever is sent, the answer is a problem document that says what was wrong; never a 500."""
 
 import json
+from urllib.parse import quote
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.api.base import BEARER, TOKEN
 
@@ -311,3 +314,30 @@ async def test_an_error_of_ours_is_a_500_that_says_nothing_but_its_number(base, 
     assert "secret" not in response.text
     assert body["request_id"] in caplog.text
     assert "a secret detail" in caplog.text
+
+
+NASTY = [
+    *("", "0", "-1", "1e309", "NaN", "null", "true", "9" * 400, "f" * 32),
+    *("\x00", "\ud7ff", "😀" * 50, "'", '"', "%", "+", "," * 300, "\r\nX: y"),
+    *("../..", "<script>", "{{7*7}}", "a,b", "raw", "1d", "csv", "air"),
+    *("climate-1.co2", "house-1"),
+    *("2024-06-01T00:00:00Z", "2024-05-31T00:00:00Z", "9999-12-31T23:59:59Z"),
+]
+
+
+@given(data=st.data())
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+async def test_no_mixture_of_parameters_is_ever_an_error_of_ours(base, data):
+    operations = base.shared_app().state.operations
+    operation = data.draw(st.sampled_from([*operations.values()]))
+    word = st.one_of(st.sampled_from(NASTY), st.text(max_size=20))
+    names = [*operation.parameters, "nonsense"]
+    params = data.draw(st.lists(st.tuples(st.sampled_from(names), word), max_size=4))
+    path = operation.path.replace("{series}", quote(data.draw(word), safe=""))
+    async with base.client() as client:
+        response = await client.get(path, params=params)
+    assert response.status_code < 500 or path.startswith("/healthz"), response.text
+    if response.status_code >= 400:
+        assert_problem(response, response.status_code)

@@ -322,10 +322,10 @@ def test_an_old_doubtful_value_counts_as_old(base):
 # Lines.
 
 
-def line(*points: tuple[float, float], columns: int = 10):
+def line(*points: tuple[float, float], columns: int = 10, interval: int = 3, span: float = 0.01):
     at = np.array([one for one, _ in points], np.int64)
     value = np.array([other for _, other in points], np.float64)
-    return sparkline(at, value, 0, 100, columns)
+    return sparkline(at, value, 0, 100, interval_us=interval, least_span=span, columns=columns)
 
 
 def test_a_line_is_drawn_through_the_means_of_its_columns():
@@ -338,6 +338,16 @@ def test_a_gap_interrupts_the_line_and_a_lonely_point_is_a_dot():
     assert line((5, 1.0), (15, 2.0), (55, 3.0), (85, 1.0), (95, 1.0)).path == (
         "M4.8 22.0L14.4 12.0M52.8 2.0h.1M81.6 22.0L91.2 22.0"
     )
+
+
+def test_a_slow_series_is_one_line_though_it_leaves_columns_empty():
+    points = [(5, 1.0), (35, 2.0), (65, 3.0)]
+    assert line(*points, interval=30).path.count("M") == 1
+    assert line(*points, interval=5).path.count("M") == 3
+
+
+def test_the_noise_of_the_last_digit_stays_small():
+    assert line((5, 7.0), (15, 7.01), span=0.4).path == "M4.8 12.2L14.4 11.8"
 
 
 def test_a_flat_line_stands_in_the_middle():

@@ -59,6 +59,7 @@ function setText(element, text) {
 function showReading(row, reading, texts) {
   const state = stateOf(reading);
   row.className = `row ${state}`;
+  row.querySelector(".note use").setAttribute("href", `#mark-${state}`);
   const decimals = Number(row.dataset.decimals);
   const word = "switch" in row.dataset ? switchText(reading.value, texts) : null;
   setText(row.querySelector(".value"), word ?? numberText(reading.value, decimals));
