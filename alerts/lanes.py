@@ -148,8 +148,8 @@ def _lane(
     known = samples.codes[:, level] != UNKNOWN
     owner, at_us = samples.owner[known], samples.at_us[known]
     code = samples.codes[known, level]
-    state = lanes[:, level]
-    firing, start = _known_lane(state, owner, at_us, code, terms, level)
+    carried = lanes[samples.owner, level]
+    firing, start = _known_lane(lanes[:, level], owner, at_us, code, terms, level)
     if known.all():
         return firing, code == RAISE, start
     # Where this level is unknown, it stays what it was at its last known sample.
@@ -157,7 +157,6 @@ def _lane(
     mark = latest_mark(known | head)
     rank = np.maximum(np.cumsum(known) - 1, 0)
     from_known = known[mark]
-    carried = lanes[samples.owner, level]
 
     def spread(values: Any, before_any: Any) -> Any:
         if not len(values):
