@@ -36,5 +36,7 @@ def configure_logging(level: str, form: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonFormatter() if form == "json" else _TextFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    # The pool tells of every single try; that the database is away is said once, by the service.
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
     for room in ("alerts", "api", "devices", "firmware_sims", "greenhouse", "ingest", "storage"):
         logging.getLogger(room).setLevel(level.upper())

@@ -18,6 +18,7 @@ from devices.document import nearest
 from devices.duration import parse_duration_s
 
 _PREFIX = "GREENHOUSE_"
+_LEAST_SPOOL = 10 * 10**6
 
 
 class SettingsError(Exception):
@@ -84,9 +85,12 @@ def _share(text: str) -> float:
 def _bytes(text: str) -> int:
     units = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
     number, unit = text[:-2].strip(), text[-2:]
-    if unit not in units or not number.isdecimal() or int(number) == 0:
+    if unit not in units or not number.isdecimal():
         raise ValueError("a size such as 500MB or 2GB")
-    return int(number) * units[unit]
+    size = int(number) * units[unit]
+    if size < _LEAST_SPOOL:
+        raise ValueError("at least 10MB: what a collector hands over at once must fit many times")
+    return size
 
 
 def _switch(text: str) -> bool:

@@ -16,7 +16,7 @@ def test_defaults_are_enough_to_start():
         ("GREENHOUSE_PORT", "70000", "a whole number from 0 to 65535"),
         ("GREENHOUSE_PORT", "abc", "got 'abc'"),
         ("GREENHOUSE_SPOOL_MAX", "2", "a size such as 500MB or 2GB"),
-        ("GREENHOUSE_SPOOL_MAX", "0GB", "a size such as"),
+        ("GREENHOUSE_SPOOL_MAX", "9MB", "at least 10MB"),
         ("GREENHOUSE_SPOOL_MIN_FREE", "5%", "a share from 0 to below 1"),
         ("GREENHOUSE_LOG_FORMAT", "xml", "one of text, json"),
         ("GREENHOUSE_OPEN_LOOPBACK_READS", "yes", "true or false"),
