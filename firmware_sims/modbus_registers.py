@@ -79,7 +79,7 @@ class RegisterMemory:
             return _in_order(point, [held & 0x00FF | bits << 8])
         if kind in (RegisterType.UINT8_LOW, RegisterType.INT8_LOW):
             return _in_order(point, [held & 0xFF00 | bits])
-        words = []
+        words: list[int] = []
         for _ in range(point.count):
             words.insert(0, bits & 0xFFFF)
             bits >>= 16

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -276,12 +276,15 @@ class RegisterCodec:
     failed read makes its points None with `Quality.COMMUNICATION`, so that the reason is on record
     and no value is.  A status register that spoils others does so within one poll; where it could
     not be read, what it guards is marked as well: nobody knows whether it can be believed.
+
+    *keys* are the points that the device has series for; None takes all that the profile polls.
     """
 
-    def __init__(self, profile: Profile) -> None:
+    def __init__(self, profile: Profile, keys: Collection[str] | None = None) -> None:
         self._profile = profile
         self._decoders: dict[tuple[int, int, int], ReadDecoder] = {}
-        self._series = {point.key for point in profile.series()}
+        every = {point.key for point in profile.series()}
+        self._series = every if keys is None else every.intersection(keys)
         self._spoilers = [point for point in profile.points if point.spoils]
 
     def decode(self, payload: bytes) -> list[Sample]:

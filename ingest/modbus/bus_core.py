@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from devices.codecs.registers import Read
-from ingest.modbus.backoff import Backoff
 from ingest.modbus.breaker import Breaker, BreakerSettings, SlaveState
 from ingest.modbus.bus_status import BusCounters, BusStatus, SlaveStatus
 from ingest.modbus.framing import Frame, Speech
@@ -25,12 +24,15 @@ from ingest.modbus.poll_plan import PlannedRead, PollGroup
 from ingest.modbus.reply import Answer, Failure, Reaction, check_reply, reaction
 from ingest.modbus.request import ReadRequest, Request
 from ingest.modbus.schedule import Schedule, Turn
+from ingest.retry import Backoff
 
 _MAX_JOBS = 64
 _MAX_MISSED = 64
 _REFUSED_AGAIN_S = 600.0
 _DOWN_AGAIN_S = 60.0
 _GRACE_S = 5.0
+# A gateway that comes back is to be read again within seconds, and an attempt costs nothing.
+_CONNECT_AGAIN_S = (0.1, 3.0)
 _MUTE_PROBE_S = 2.0
 _MUTE_RECONNECT_S = 10.0
 _MAX_QUIETS = 5
@@ -199,7 +201,7 @@ class BusCore:
             for plan in slaves
             for group in plan.groups
         )
-        self._backoff = Backoff(chance)
+        self._backoff = Backoff(*_CONNECT_AGAIN_S, chance)
         self._late = LateReplies(settings.horizon_s)
         self._quiet_s = settings.timeout_s if settings.quiet_s is None else settings.quiet_s
         self._connected = False
@@ -334,7 +336,7 @@ class BusCore:
         self.counters.connect_failures += 1
         self._error = text
         self._endpoint = (self._endpoint + 1) % self.settings.endpoints
-        self._connect_at_s = now_s + self._backoff.next_s()
+        self._connect_at_s = now_s + self._backoff.failed(now_s)
         self._tell_lost(text)
 
     def lost(self, now_s: float, at_us: int, text: str) -> None:
@@ -417,7 +419,7 @@ class BusCore:
         self._waiting = self._close = None
         if not self._heard:
             self._endpoint = (self._endpoint + 1) % self.settings.endpoints
-        self._connect_at_s = now_s + self._backoff.next_s()
+        self._connect_at_s = now_s + self._backoff.failed(now_s)
         for talk in (*self._parked, *([self._talk] if self._talk else [])):
             self._end_talk(talk, Failure("E-MB-LINK", f"connection lost: {text}"), now_s)
         self._parked.clear()
@@ -641,7 +643,7 @@ class BusCore:
         self.counters.replies += 1
         self._heard = True
         self._mute = 0
-        self._backoff.reset()
+        self._backoff.succeeded()
         if self._was_told:
             self._notices.append(f"bus {self.settings.name}: connected again")
             self._was_told = ""

@@ -1,4 +1,4 @@
-"""The small pure parts of a bus: late replies, breaker, turns, backoff, the arithmetic of a bus."""
+"""The small pure parts of a bus: late replies, breaker, turns, the arithmetic of a bus."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import pytest
 
 from devices.profile import Line, Parity
 from devices.profile_library import shipped_profile
-from ingest.modbus.backoff import Backoff
 from ingest.modbus.breaker import Breaker, BreakerSettings, SlaveState
 from ingest.modbus.budget import Load, bus_budgets, request_s
 from ingest.modbus.late_reply import Clearance, LateReplies, Verdict
@@ -147,17 +146,6 @@ def test_schedule_picks_rank_before_deadline():
     assert schedule.due(-1.0, ranks.get) is None
     assert schedule.next_due_s(ranks.get) == 0.0
     assert schedule.next_due_s(lambda device: None) is None
-
-
-# ---- backoff --------------------------------------------------------------------------------
-
-
-def test_backoff_grows_to_its_limit_and_starts_again():
-    backoff = Backoff(lambda: 1.0, first_s=0.1, most_s=3.0)
-    assert [round(backoff.next_s(), 3) for _ in range(7)] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.0, 3.0]
-    backoff.reset()
-    assert backoff.next_s() == pytest.approx(0.1)
-    assert Backoff(lambda: 0.0, first_s=0.1).next_s() == pytest.approx(0.05)
 
 
 # ---- the arithmetic of a bus ----------------------------------------------------------------
