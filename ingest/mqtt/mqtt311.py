@@ -93,7 +93,7 @@ class Mqtt311Connection(Connection):
             raise BrokerViolation(f"a packet of type {kind} out of its turn")
         if kind == _PUBLISH:
             self._publish(packet)
-        elif kind == _PUBREL:
+        elif kind == _PUBREL and len(packet) == 4:
             self._outgoing += (PUBCOMP | int.from_bytes(packet[-2:])).to_bytes(4)
         elif kind == _CONNACK and packet[-1] in _REFUSALS:
             # paho keeps some of these to itself.

@@ -43,6 +43,7 @@ MALFORMED = {
     "second CONNACK": lambda props: frame(0x20, b"\0\0" + props),
     "SUBACK nobody asked for": lambda props: frame(0x90, b"\x12\x34" + props + b"\1"),
     "short SUBACK": lambda props: frame(0x90, b"\1"),
+    "PUBREL without a packet id": lambda props: b"\x62\x00",
     "noise": lambda props: bytes(range(251, 17, -1)),
 }
 
