@@ -7,6 +7,11 @@ from enum import StrEnum
 from storage.pool import Connection
 from storage.statements import statements
 
+# Since 2.28 a continuous aggregate can be refreshed in parts, the oldest first; with the newest
+# first, roll-ups are wrong for as long as a long refresh takes.  An older server is used as if it
+# were the Apache edition, which is right and slower.
+OLDEST_COMMUNITY = [2, 28]
+
 
 class Edition(StrEnum):
     """Levels of database, the plainest first."""
@@ -34,7 +39,9 @@ async def detect(connection: Connection) -> Edition:
     """
     cursor = await connection.execute(statements("editions")["detect"])
     row = await cursor.fetchone()
-    if row is None or not row[0]:
+    version, licence = row if row else (None, None)
+    if version is None:
         return Edition.POSTGRESQL
-    licence = row[1]
-    return Edition.TIMESCALEDB_COMMUNITY if licence == "timescale" else Edition.TIMESCALEDB_APACHE
+    if licence == "timescale" and version >= OLDEST_COMMUNITY:
+        return Edition.TIMESCALEDB_COMMUNITY
+    return Edition.TIMESCALEDB_APACHE

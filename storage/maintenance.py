@@ -22,7 +22,9 @@ from storage.pool import Connection, connect, hardened
 from storage.statements import statements
 
 _KEPT = {"kept_1m": "1 minute", "kept_15m": "15 minutes", "kept_1h": "1 hour"}
-_AGGREGATES = ("rollup_1m", "rollup_15m", "rollup_1h")  # each is made of the one before it
+# Each is made of the one before it; how many buckets are refreshed in one transaction: a quarter of
+# a day, a day, a week.
+_AGGREGATES = {"rollup_1m": 360, "rollup_15m": 96, "rollup_1h": 168}
 _DAY = timedelta(days=1)
 _FIRST_DAY = datetime(1, 1, 2, tzinfo=UTC)
 # A day of so many series is a few million rows at the most: one transaction.
@@ -192,9 +194,9 @@ async def _keep(connection: Connection, expired: sql.Identifier) -> None:
 
 async def _refresh(connection: Connection, now: datetime) -> None:
     until = {"until": now - _REFRESH_LAG}
-    for aggregate in _AGGREGATES:
-        refresh = _composed(_SQL_TIMESCALEDB["refresh"], aggregate=sql.Literal(aggregate))
-        await connection.execute(refresh, until)
+    for aggregate, buckets in _AGGREGATES.items():
+        parts = {"aggregate": sql.Literal(aggregate), "buckets": sql.Literal(buckets)}
+        await connection.execute(_composed(_SQL_TIMESCALEDB["refresh"], **parts), until)
 
 
 def _composed(statement: bytes, **parts: sql.Composable) -> sql.Composed:

@@ -116,64 +116,63 @@ async def test_a_bucket_without_a_valid_reading_has_no_numbers(
         assert np.isnan(getattr(found, name)).all()
 
 
-@pytest.mark.parametrize("step", list(Step))
 async def test_buckets_are_chosen_by_their_start_and_never_cut(
-    dsn: str, pool: Pool, series_ids: list[int], step: Step
+    dsn: str, pool: Pool, series_ids: list[int]
 ):
     shanghai = series_ids[ZONES.index("Asia/Shanghai")]
-    start = us(2025, 6, 1, zone="Asia/Shanghai")
-    length = step.nominal_s * 1_000_000
-    at = [start + k * length // 2 for k in range(8)]  # four buckets of two readings
-    await _write(dsn, batch(shanghai, at, [float(k) for k in range(8)]))
 
-    async def starts(start_us: int, end_us: int) -> list[tuple[int, int]]:
+    async def starts(step: Step, start_us: int, end_us: int) -> list[tuple[int, int]]:
         found = (await History(pool).rolled([shanghai], start_us, end_us, step))[shanghai]
-        return [
-            ((at - start) // length, n)
-            for at, n in zip(found.start_us.tolist(), found.count.tolist(), strict=True)
-        ]
+        return [*zip(found.start_us.tolist(), found.count.tolist(), strict=True)]
 
-    assert await starts(start, start + 4 * length) == [(0, 2), (1, 2), (2, 2), (3, 2)]
-    assert await starts(start + 1, start + 2 * length) == [(1, 2)]
-    assert await starts(start + length, start + 2 * length + 1) == [(1, 2), (2, 2)]
-    assert await starts(start, start) == []
+    for month, step in enumerate(Step, 1):
+        start = us(2025, month, 1, zone="Asia/Shanghai")
+        length = step.nominal_s * 1_000_000
+        at = [start + k * length // 2 for k in range(8)]  # four buckets of two readings
+        await _write(dsn, batch(shanghai, at, [float(k) for k in range(8)]))
+        four = [(start + k * length, 2) for k in range(4)]
+        assert await starts(step, start, start + 4 * length) == four
+        assert await starts(step, start + 1, start + 2 * length) == four[1:2]
+        assert await starts(step, start + length, start + 2 * length + 1) == four[1:3]
+        assert await starts(step, start, start) == []
 
 
-@pytest.mark.parametrize("step", list(Step))
 async def test_the_views_hold_what_the_functions_answer(
-    dsn: str, pool: Pool, connection: Connection, series_ids: list[int], step: Step
+    dsn: str, pool: Pool, connection: Connection, series_ids: list[int]
 ):
     start = us(2024, 10, 26)
     readings = noisy(series_ids[:2], start, start + 2 * DAY_US, 40 * MINUTE_US, seed=5)
     await _write(dsn, readings)
-    cursor = await connection.execute(
-        f"SELECT series_id, (extract(epoch FROM bucket) * 1000000)::bigint, count, valid_count,"
-        f" min, max, mean, first, last FROM readings_{step} ORDER BY 1, 2"
-    )
-    view: dict[int, dict[int, Bucket]] = {}
-    async for one, at, *rest in cursor:
-        view.setdefault(one, {})[at] = Bucket(*(math.nan if x is None else x for x in rest))
-    found = await History(pool).rolled(series_ids[:2], us(2020, 1, 1), us(2030, 1, 1), step)
-    for one in series_ids[:2]:
-        assert_same(view[one], as_buckets(found[one]))
+    for step in Step:
+        cursor = await connection.execute(
+            f"SELECT series_id, (extract(epoch FROM bucket) * 1000000)::bigint, count, valid_count,"
+            f" min, max, mean, first, last FROM readings_{step} ORDER BY 1, 2"
+        )
+        view: dict[int, dict[int, Bucket]] = {}
+        async for one, at, *rest in cursor:
+            view.setdefault(one, {})[at] = Bucket(*(math.nan if x is None else x for x in rest))
+        found = await History(pool).rolled(series_ids[:2], us(2020, 1, 1), us(2030, 1, 1), step)
+        for one in series_ids[:2]:
+            assert_same(view[one], as_buckets(found[one]))
 
 
-@pytest.mark.parametrize("step", list(Step))
 async def test_a_span_reads_no_more_than_it_needs_whatever_the_step(
-    dsn: str, connection: Connection, series_ids: list[int], step: Step
+    dsn: str, connection: Connection, series_ids: list[int]
 ):
     """The limits on the buckets become limits on observed_at in an index condition."""
     start = us(2025, 1, 1)
     await _write(dsn, noisy(series_ids, start, start + 30 * DAY_US, 10 * MINUTE_US, seed=6))
     await connection.execute("ANALYZE readings")
-    cursor = await connection.execute(
-        f"EXPLAIN SELECT * FROM rolled_{step}(%s, %s, %s)",
-        ([series_ids[0]], "2025-01-05T00:00Z", "2025-01-06T00:00Z"),
-    )
-    plan = [line for (line,) in await cursor.fetchall()]
-    conditions = [line for line in plan if "Index Cond" in line and "observed_at" in line]
-    assert conditions, plan
-    for condition in conditions:
-        for part in ("series_id = ", "observed_at >= ", "observed_at < "):
-            assert part in condition, plan
-    assert not any("Seq Scan on" in line and "readings" in line for line in plan), plan
+    for step in Step:
+        cursor = await connection.execute(
+            f"EXPLAIN SELECT * FROM rolled_{step}(%s, %s, %s)",
+            ([series_ids[0]], "2025-01-05T00:00Z", "2025-01-06T00:00Z"),
+        )
+        plan = [line for (line,) in await cursor.fetchall()]
+        conditions = [line for line in plan if "Index Cond" in line and "observed_at" in line]
+        assert conditions, plan
+        for condition in conditions:
+            assert "series_id = " in condition, plan
+            if "_ts_meta" not in condition:  # an index of the columnstore has one end of a batch
+                assert "observed_at >= " in condition and "observed_at < " in condition, plan
+        assert not any("Seq Scan on" in line and "readings" in line for line in plan), plan

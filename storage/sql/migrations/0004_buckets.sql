@@ -1,8 +1,21 @@
--- Buckets of the raw readings. A plain function body is inlined into the query that uses it, so its
--- limits on observed_at reach the index.
+-- Buckets of the raw readings of one series. A plain function body is inlined into the query that uses
+-- it, so its limits on observed_at reach the index.
+
+-- Times are shifted as times without a zone: only that arithmetic is immutable, so that limits given in
+-- a query are constants when it is planned, and whole chunks are left out.
+CREATE FUNCTION first_bucket(step interval, at timestamptz) RETURNS timestamptz
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+AS $$
+    SELECT
+        (
+            date_bin(step, at AT TIME ZONE 'UTC' - INTERVAL '1 microsecond', '2000-01-01 00:00:00')
+            + step
+        ) AT TIME ZONE 'UTC'
+$$;
+COMMENT ON FUNCTION first_bucket IS 'The start of the first bucket that does not start before `at`';
 
 CREATE FUNCTION raw_buckets(
-    step interval, wanted integer [], starting timestamptz, ending timestamptz
+    step interval, one integer, starting timestamptz, ending timestamptz, before timestamptz
 ) RETURNS TABLE (
     series_id integer, bucket timestamptz, count bigint, valid_count bigint,
     sum double precision, min double precision, max double precision,
@@ -40,14 +53,13 @@ AS $$
                 CASE WHEN raw.quality & 1023 = 0 THEN raw.value END AS valid
             FROM readings AS raw
             WHERE
-                (wanted IS NULL OR raw.series_id = ANY(wanted))
-                AND raw.observed_at
-                >= date_bin(step, starting - INTERVAL '1 microsecond', '2000-01-01 00:00:00+00') + step
-                AND raw.observed_at
-                < date_bin(step, ending - INTERVAL '1 microsecond', '2000-01-01 00:00:00+00') + step
+                raw.series_id = one
+                AND raw.observed_at >= first_bucket(step, starting)
+                AND raw.observed_at < first_bucket(step, ending)
+                AND raw.observed_at < before
         ) AS r
         GROUP BY r.series_id, date_bin(step, r.observed_at, '2000-01-01 00:00:00+00')
     ) AS b
 $$;
 COMMENT ON FUNCTION raw_buckets IS
-'Buckets of step that start in [starting, ending), of the raw readings; all series when wanted is NULL';
+'Buckets of step that start in [starting, ending), of the raw readings of one series before a time';

@@ -1,8 +1,8 @@
--- Buckets of the raw readings, with what TimescaleDB knows: time_bucket lets a limit on a bucket reach
--- the chunks, first and last need no sorting. It answers the same as the plain one, which it replaces.
+-- The same with what TimescaleDB knows: first and last need no sorting, and the order of time_bucket is
+-- the order of the index.
 
 CREATE OR REPLACE FUNCTION raw_buckets(
-    step interval, wanted integer [], starting timestamptz, ending timestamptz
+    step interval, one integer, starting timestamptz, ending timestamptz, before timestamptz
 ) RETURNS TABLE (
     series_id integer, bucket timestamptz, count bigint, valid_count bigint,
     sum double precision, min double precision, max double precision,
@@ -28,11 +28,10 @@ AS $$
             CASE WHEN raw.quality & 1023 = 0 THEN raw.value END AS valid
         FROM readings AS raw
         WHERE
-            (wanted IS NULL OR raw.series_id = ANY(wanted))
-            AND raw.observed_at
-            >= date_bin(step, starting - INTERVAL '1 microsecond', '2000-01-01 00:00:00+00') + step
-            AND raw.observed_at
-            < date_bin(step, ending - INTERVAL '1 microsecond', '2000-01-01 00:00:00+00') + step
+            raw.series_id = one
+            AND raw.observed_at >= first_bucket(step, starting)
+            AND raw.observed_at < first_bucket(step, ending)
+            AND raw.observed_at < before
     ) AS r
     GROUP BY r.series_id, time_bucket(step, r.observed_at)
 $$;

@@ -1,5 +1,5 @@
--- The roll-ups of what has not been deleted. Where the server keeps none itself, they are made of the raw
--- readings when asked for.
+-- The roll-ups of what has not been deleted, of registered series (retired ones too). Where the server
+-- keeps none itself, they are made of the raw readings when asked for, series by series.
 
 CREATE FUNCTION live_1m(wanted integer [], starting timestamptz, ending timestamptz)
 RETURNS TABLE (
@@ -9,8 +9,11 @@ RETURNS TABLE (
 ) LANGUAGE sql STABLE PARALLEL SAFE
 AS $$
     SELECT
-        series_id, bucket, count, valid_count, sum, min, max, first, first_at, last, last_at
-    FROM raw_buckets(INTERVAL '1 minute', wanted, starting, ending)
+        b.series_id, b.bucket, b.count, b.valid_count, b.sum, b.min, b.max,
+        b.first, b.first_at, b.last, b.last_at
+    FROM series
+    CROSS JOIN LATERAL raw_buckets(INTERVAL '1 minute', series.id, starting, ending, 'infinity') AS b
+    WHERE wanted IS NULL OR series.id = ANY(wanted)
 $$;
 
 CREATE FUNCTION live_15m(wanted integer [], starting timestamptz, ending timestamptz)
@@ -21,8 +24,11 @@ RETURNS TABLE (
 ) LANGUAGE sql STABLE PARALLEL SAFE
 AS $$
     SELECT
-        series_id, bucket, count, valid_count, sum, min, max, first, first_at, last, last_at
-    FROM raw_buckets(INTERVAL '15 minutes', wanted, starting, ending)
+        b.series_id, b.bucket, b.count, b.valid_count, b.sum, b.min, b.max,
+        b.first, b.first_at, b.last, b.last_at
+    FROM series
+    CROSS JOIN LATERAL raw_buckets(INTERVAL '15 minutes', series.id, starting, ending, 'infinity') AS b
+    WHERE wanted IS NULL OR series.id = ANY(wanted)
 $$;
 
 CREATE FUNCTION live_1h(wanted integer [], starting timestamptz, ending timestamptz)
@@ -33,6 +39,9 @@ RETURNS TABLE (
 ) LANGUAGE sql STABLE PARALLEL SAFE
 AS $$
     SELECT
-        series_id, bucket, count, valid_count, sum, min, max, first, first_at, last, last_at
-    FROM raw_buckets(INTERVAL '1 hour', wanted, starting, ending)
+        b.series_id, b.bucket, b.count, b.valid_count, b.sum, b.min, b.max,
+        b.first, b.first_at, b.last, b.last_at
+    FROM series
+    CROSS JOIN LATERAL raw_buckets(INTERVAL '1 hour', series.id, starting, ending, 'infinity') AS b
+    WHERE wanted IS NULL OR series.id = ANY(wanted)
 $$;

@@ -24,11 +24,13 @@ AS $$
     SELECT
         b.series_id, b.bucket, b.count, b.valid_count, b.sum, b.min, b.max,
         b.first, b.first_at, b.last, b.last_at
-    FROM raw_buckets(
-        INTERVAL '1 minute', wanted, starting, least(ending, (SELECT max(s.raw_from) FROM series AS s))
+    FROM series
+    CROSS JOIN LATERAL raw_buckets(
+        INTERVAL '1 minute', series.id, starting, ending, series.raw_from
     ) AS b
-    INNER JOIN series ON b.series_id = series.id
-    WHERE b.bucket < series.raw_from
+    WHERE
+        (wanted IS NULL OR series.id = ANY(wanted))
+        AND series.raw_from > starting
 $$;
 
 CREATE OR REPLACE FUNCTION live_15m(wanted integer [], starting timestamptz, ending timestamptz)
@@ -52,11 +54,13 @@ AS $$
     SELECT
         b.series_id, b.bucket, b.count, b.valid_count, b.sum, b.min, b.max,
         b.first, b.first_at, b.last, b.last_at
-    FROM raw_buckets(
-        INTERVAL '15 minutes', wanted, starting, least(ending, (SELECT max(s.raw_from) FROM series AS s))
+    FROM series
+    CROSS JOIN LATERAL raw_buckets(
+        INTERVAL '15 minutes', series.id, starting, ending, series.raw_from
     ) AS b
-    INNER JOIN series ON b.series_id = series.id
-    WHERE b.bucket < series.raw_from
+    WHERE
+        (wanted IS NULL OR series.id = ANY(wanted))
+        AND series.raw_from > starting
 $$;
 
 CREATE OR REPLACE FUNCTION live_1h(wanted integer [], starting timestamptz, ending timestamptz)
@@ -80,9 +84,11 @@ AS $$
     SELECT
         b.series_id, b.bucket, b.count, b.valid_count, b.sum, b.min, b.max,
         b.first, b.first_at, b.last, b.last_at
-    FROM raw_buckets(
-        INTERVAL '1 hour', wanted, starting, least(ending, (SELECT max(s.raw_from) FROM series AS s))
+    FROM series
+    CROSS JOIN LATERAL raw_buckets(
+        INTERVAL '1 hour', series.id, starting, ending, series.raw_from
     ) AS b
-    INNER JOIN series ON b.series_id = series.id
-    WHERE b.bucket < series.raw_from
+    WHERE
+        (wanted IS NULL OR series.id = ANY(wanted))
+        AND series.raw_from > starting
 $$;

@@ -176,7 +176,9 @@ AS $$
             q.series_id, q.count, q.valid_count, q.sum, q.min, q.max,
             q.first, q.first_at, q.last, q.last_at,
             day_start(q.bucket, sites.timezone) AS day
-        FROM partial_15m(wanted, starting, ending + INTERVAL '27 hours') AS q
+        FROM partial_15m(
+            wanted, starting, (ending AT TIME ZONE 'UTC' + INTERVAL '27 hours') AT TIME ZONE 'UTC'
+        ) AS q
         INNER JOIN series ON q.series_id = series.id
         INNER JOIN sites ON series.site_id = sites.id
     ) AS p

@@ -1,7 +1,10 @@
 -- name: detect
--- Whether TimescaleDB is installed in this database, and under which licence it runs.
+-- The version of TimescaleDB in this database, if it is installed, and under which licence it runs.
 SELECT
-    exists(SELECT 1 FROM pg_extension WHERE extname = 'timescaledb') AS installed,
+    (
+        SELECT (regexp_match(extversion, '^(\d+)\.(\d+)'))::integer []
+        FROM pg_extension WHERE extname = 'timescaledb'
+    ) AS version,
     current_setting('timescaledb.license', true) AS licence;
 
 -- name: preloaded

@@ -23,5 +23,9 @@ SELECT drop_chunks(
 SELECT count(*) AS readings FROM {chunk};
 
 -- name: refresh
--- Bring a continuous aggregate up to what was written since, late readings included.
-CALL refresh_continuous_aggregate({aggregate}, NULL, %(until)s::timestamptz);
+-- Bring a continuous aggregate up to what was written since, late readings included. The oldest part
+-- first: what lies before the newest part that is done counts as done, even while it is still missing.
+CALL refresh_continuous_aggregate(
+    {aggregate}, NULL, %(until)s::timestamptz,
+    options => jsonb_build_object('buckets_per_batch', {buckets}, 'refresh_newest_first', false)
+);
