@@ -10,7 +10,7 @@ from functools import lru_cache
 from hashlib import blake2b
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=4096)
 def lattice(seed: int, stream: str, index: int) -> float:
     """Return a number in [-1, 1) that belongs to (*seed*, *stream*, *index*)."""
     digest = blake2b(f"{seed}\0{stream}\0{index}".encode(), digest_size=8).digest()

@@ -96,7 +96,7 @@ def test_irrigation_is_a_third_more_than_the_crop_drinks_and_the_rest_drains():
 def test_a_frost_night_with_a_failed_heater_endangers_the_house_and_only_that():
     day = PLAN.climate.solar_day(START_US + 8 * HOUR_US)
     frost = [WeatherEvent(WeatherEventKind.FROST_NIGHT, day, -12.0)]
-    cold = replace(PLAN, weather_events=tuple(frost))
+    cold = replace(PLAN, houses=PLAN.houses[:2], weather_events=tuple(frost))
     broken = replace(
         cold,
         breakdowns=(Breakdown(EquipmentFailure.HEATER, "h2", START_US, START_US + 8 * HOUR_US),),
@@ -127,12 +127,13 @@ def test_a_failed_pump_dries_the_slabs():
     ],
 )
 def test_what_is_stuck_does_not_move(failure, read):
-    plan = replace(PLAN, breakdowns=(Breakdown(failure, "h1", START_US, START_US + 15 * HOUR_US),))
-    world, seen, sound = World.begin(plan, START_US), set(), set()
-    other = World.begin(TOMATO, START_US)
-    for hour in range(1, 15):
-        world.advance(START_US + hour * HOUR_US)
-        other.advance(START_US + hour * HOUR_US)
+    dawn_us = START_US + 6 * HOUR_US
+    plan = replace(TOMATO, breakdowns=(Breakdown(failure, "h1", dawn_us, dawn_us + 8 * HOUR_US),))
+    world, other = World.begin(plan, dawn_us), World.begin(TOMATO, dawn_us)
+    seen, sound = set(), set()
+    for hour in range(1, 7):
+        world.advance(dawn_us + hour * HOUR_US)
+        other.advance(dawn_us + hour * HOUR_US)
         seen.add(read(world.houses["h1"]))
         sound.add(read(other.houses["h1"]))
     assert len(seen) == 1
