@@ -6,7 +6,6 @@ import gzip
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -25,7 +24,7 @@ from firmware_sims.csv_replay import (
     shipped_mapping_site_file,
 )
 from firmware_sims.replay import ReplayReport, replayed
-from tests.firmware_sims.measured import data_folder
+from tests.firmware_sims.measured import data_folder, pandas_reading
 
 SHIPPED = ("agc2-tomato", "glasshouse-30mhz")
 
@@ -334,41 +333,6 @@ def test_shipped_mappings_fit_their_site_files_both_ways(name: str):
 # --- the real files, against a reading of them by pandas alone ---
 
 
-def _finite(frame: pd.DataFrame, stamps: pd.Series, column: str) -> dict[int, float]:
-    numbers = pd.to_numeric(frame[column], errors="coerce")
-    there = np.isfinite(numbers) & stamps.notna()
-    at_us = stamps[there].astype("int64")
-    return dict(zip(at_us.tolist(), numbers[there].tolist(), strict=True))
-
-
-def _in_us(local: pd.Series) -> pd.Series:
-    """Wall time of Amsterdam to UTC microseconds; NaT in the hour that did not exist."""
-    utc = local.dt.tz_localize("Europe/Amsterdam", nonexistent="NaT", ambiguous="raise")
-    whole = utc.dt.tz_convert("UTC").dt.as_unit("us")
-    return whole.dt.tz_localize(None)
-
-
-def _pandas_reading(name: str, folder: Path) -> dict[tuple[str, str], dict[int, float]]:
-    out: dict[tuple[str, str], dict[int, float]] = {}
-    for entry in shipped_mapping(name).files:
-        frame = pd.read_csv(folder / entry.file, skipinitialspace=True, na_values=["NaN"])
-        if entry.time.excel:
-            seconds = (frame[entry.time.excel] * 86400).round().astype("int64")
-            local = pd.Timestamp("1899-12-30") + pd.to_timedelta(seconds, unit="s")
-        else:
-            local = pd.to_datetime(frame.iloc[:, 0], errors="coerce")
-        stamps = _in_us(local)
-        for column in entry.columns:
-            values = _finite(frame, stamps, column.column)
-            if column.table:
-                codes = {float(code): value for code, value in column.table.items()}
-                values = {
-                    at: codes[min(codes, key=lambda c: abs(c - v))] for at, v in values.items()
-                }
-            out[column.device, column.key] = values
-    return out
-
-
 def _our_reading(name: str, folder: Path):
     report, out = ReplayReport(), {}
     for device, sample in replayed(shipped_mapping(name), folder, report):
@@ -390,7 +354,7 @@ def _our_reading(name: str, folder: Path):
 def test_every_finite_value_of_the_real_files_is_read_at_its_utc_time(name, folder, values):
     path = data_folder(folder)
     ours, report = _our_reading(name, path)
-    theirs = _pandas_reading(name, path)
+    theirs = pandas_reading(name, path)
     assert ours.keys() == theirs.keys()
     for series, expected in theirs.items():
         assert ours[series] == expected, series
