@@ -116,6 +116,7 @@ class _Binder:
         self._by_site: dict[str, list[Series]] = defaultdict(list)
         self._by_quantity: dict[str, list[Series]] = defaultdict(list)
         self._above: dict[str, tuple[Site, ...]] = {}
+        self._timetables: dict[tuple[str, str], Timetable | None] = {}
         for series in self._series:
             self._by_site[series.site].append(series)
             self._by_quantity[series.quantity].append(series)
@@ -150,6 +151,8 @@ class _Binder:
 
     def _planting(self, site: str) -> Planting | None:
         plantings = self._surroundings.plantings
+        if not plantings:
+            return None
         return next((plantings[s.code] for s in self._ancestors(site) if s.code in plantings), None)
 
     def _is_placed(self, rule: Rule, site: str) -> bool:
@@ -332,7 +335,10 @@ class _Binder:
                     self.unbound.append(Unbound(rule.code, subject.key, reason))
                     return
                 leaves = resolved
-        timetable = self._timetable(rule, subject, planting)
+        place = (rule.code, subject.site)
+        if place not in self._timetables:
+            self._timetables[place] = self._timetable(rule, subject, planting)
+        timetable = self._timetables[place]
         if timetable is not None and timetable.spans:
             label = self._label(rule, leaves)
             yield Binding(rule, subject, program, leaves, timetable, label)

@@ -120,7 +120,7 @@ class Engine:
         shapes: dict[object, list[int]] = {}
         for number, binding in enumerate(bindings):
             sizes = tuple(len(codes) for codes in binding.leaves)
-            shape = (binding.program.shape, len(binding.rule.levels), sizes)
+            shape = (binding.program.shape, sizes)
             shapes.setdefault(shape, []).append(number)
         self._home: dict[int, tuple[Group, int]] = {}
         groups = []
@@ -249,7 +249,7 @@ class Engine:
         group.newer.copy_rows(rows, group.older)
         told = self._rewound(group, rows, settled_us)
         self._happen(group, rows, happenings)
-        group.live.courses["held"][rows] = False
+        group.live.course.courses["held"][rows] = False
         self._hold(group, rows)
         for row, before, known in zip(rows.tolist(), told, known_us.tolist(), strict=True):
             story = self._stories.get(int(group.numbers[row]))
@@ -293,7 +293,7 @@ class Engine:
             rows = np.flatnonzero((group.due_us <= known_us).any(axis=1))
             if len(rows):
                 self._judge_due(group, rows)
-        waiting = np.flatnonzero(group.live.courses["open"])
+        waiting = np.flatnonzero(group.live.course.courses["open"])
         held = self._hold(group, waiting) if len(waiting) else []
         for row, story in held:
             news = news_of_steps(story.versions[-1:], self._horizon_us, int(LONG_AGO))
@@ -312,7 +312,7 @@ class Engine:
 
     def _hold(self, group: Group, rows: IndexArray) -> list[tuple[int, Story]]:
         """Hold the open episodes of *rows* that have been without a sample for too long."""
-        courses = group.live.courses
+        courses = group.live.course.courses
         waiting = rows[courses["open"][rows] & ~courses["held"][rows]]
         moment = courses["seen"][waiting] + group.terms.gap_us[waiting]
         over = moment <= self._horizon_us - self._grace_us
@@ -331,18 +331,10 @@ class Engine:
 
     def _checkpoint(self, group: Group, rows: IndexArray) -> None:
         newest = self._newest_us[group.slot_series[rows]].max(axis=1)
-        moved = group.checkpoint(rows, np.minimum(newest, self._horizon_us) - self._lateness_us)
-        if not self._stories:
-            return
-        settled_us = group.older.through_us[moved]
-        for number, settled in zip(group.numbers[moved].tolist(), settled_us.tolist(), strict=True):
-            if story := self._stories.get(number):
-                story.settle(settled)
-                if not story.versions:
-                    del self._stories[number]
+        group.checkpoint(rows, np.minimum(newest, self._horizon_us) - self._lateness_us)
 
     def _forget(self) -> None:
-        """Drop the readings that every binding has behind its older checkpoint."""
+        """Drop the readings and episodes that every binding has behind its older checkpoint."""
         if self._horizon_us - self._forgotten_at_us < self._lateness_us // 2:
             return
         self._forgotten_at_us = self._horizon_us
@@ -351,6 +343,11 @@ class Engine:
             for slot in range(group.slot_series.shape[1]):
                 np.minimum.at(keep_after, group.slot_series[:, slot], group.older.through_us)
         self._recent.forget(keep_after)
+        for number, story in list(self._stories.items()):
+            group, row = self._home[number]
+            story.settle(int(group.older.through_us[row]))
+            if not story.versions:
+                del self._stories[number]
 
     # -- telling
 

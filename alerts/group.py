@@ -7,7 +7,7 @@ told; `alerts.engine` brings the readings and the moments.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from alerts.binding import Binding
-from alerts.lanes import Happening, Samples, Terms, advance, blank_courses, blank_lanes
+from alerts.lanes import Course, Happening, Samples, Terms, advance, blank_courses, blank_lanes
 from alerts.program import CLEAR, UNKNOWN, Above, Column, Frame, Spec, Within
 from alerts.recent import Readings
+from alerts.rule import Rule
 from alerts.segments import (
     LONG_AGO,
     NEVER,
@@ -104,24 +105,35 @@ class Generation:
     """
 
     through_us: Int64Array
-    lanes: npt.NDArray[Any]
-    courses: npt.NDArray[Any]
+    course: Course
     channels: list[npt.NDArray[Any]]
     held_us: Int64Array
     held: FloatArray
 
+    def _always(self) -> list[npt.NDArray[Any]]:
+        """Return the arrays that matter for every binding."""
+        course = self.course
+        return [
+            self.through_us, course.seen_us, course.active, self.held_us, self.held,
+            *self.channels,
+        ]  # fmt: skip
+
+    def _when_active(self) -> list[npt.NDArray[Any]]:
+        """Return the arrays that matter only where a binding is active."""
+        return [self.course.lanes, self.course.courses]
+
     def columns(self) -> list[npt.NDArray[Any]]:
         """Return every array, each with one row a binding."""
-        return [
-            self.through_us, self.lanes, self.courses, self.held_us, self.held, *self.channels,
-        ]  # fmt: skip
+        return self._always() + self._when_active()
 
     def take(self, rows: IndexArray) -> Generation:
         """Return a copy of some rows."""
+        course = self.course
         return Generation(
             self.through_us[rows],
-            self.lanes[rows],
-            self.courses[rows],
+            Course(
+                course.lanes[rows], course.courses[rows], course.seen_us[rows], course.active[rows]
+            ),
             [channel[rows] for channel in self.channels],
             self.held_us[rows],
             self.held[rows],
@@ -134,8 +146,12 @@ class Generation:
 
     def copy_rows(self, rows: IndexArray, source: Generation) -> None:
         """Overwrite *rows* by the same rows of *source*."""
-        for mine, theirs in zip(self.columns(), source.columns(), strict=True):
-            mine[rows] = theirs[rows]
+        matters = rows[self.course.active[rows] | source.course.active[rows]]
+        for mine, theirs in zip(self._when_active(), source._when_active(), strict=True):
+            mine[matters] = theirs[matters]
+        for mine, theirs in zip(self._always(), source._always(), strict=True):
+            if mine.size:
+                mine[rows] = theirs[rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +256,6 @@ class Group:
         return np.array([exact_scale(quantity) for quantity in quantities])
 
     def _build_terms(self) -> None:
-        levels = [binding.rule.levels for binding in self.bindings]
         spoken = [c for c in self.channels if c.spec.kind != "silence"]
         # Where there is nothing but silence to judge, silence is no gap.
         gap = [c.holds_us for c in spoken] or [np.full(self.count, NEVER)]
@@ -248,27 +263,43 @@ class Group:
             np.zeros(self.count, np.int64)
         ]
         self.terms = Terms(
-            np.array([[level.for_us for level in each] for each in levels], np.int64),
-            np.array([[level.keep_us for level in each] for each in levels], np.int64),
-            np.array([[level.severity for level in each] for each in levels], np.int8),
+            self._of_rule(lambda rule: [level.for_us for level in rule.levels], np.int64),
+            self._of_rule(lambda rule: [level.keep_us for level in rule.levels], np.int64),
+            self._of_rule(lambda rule: [level.severity for level in rule.levels], np.int8),
             np.asarray(np.maximum.reduce(gap)),
             np.asarray(np.minimum.reduce(step)),
         )
-        self.params = np.array([b.program.params for b in self.bindings], np.float64)
-        self.params = self.params.reshape(self.count, len(self.program.params))
+        programs = {id(b.program): b.program for b in self.bindings}
+        place = {key: number for number, key in enumerate(programs)}
+        params = np.array([p.params for p in programs.values()], np.float64)
+        params = params.reshape(len(programs), len(self.program.params))
+        self.params = params[[place[id(b.program)] for b in self.bindings]]
+
+    def _of_rule(self, ask: Callable[[Rule], list[Any]], dtype: Any) -> npt.NDArray[Any]:
+        """Return one row a binding of what its rule says: asked once a rule, not once a binding."""
+        rules = {id(b.rule): b.rule for b in self.bindings}
+        place = {key: number for number, key in enumerate(rules)}
+        values = np.array([ask(rule) for rule in rules.values()], dtype)
+        return np.asarray(values[[place[id(b.rule)] for b in self.bindings]])
 
     def _build_timetables(self) -> None:
-        self._timetables = list(dict.fromkeys(b.timetable for b in self.bindings))
-        numbers = {timetable: number for number, timetable in enumerate(self._timetables)}
-        self._timetable = np.array([numbers[b.timetable] for b in self.bindings], np.intp)
+        # One object a rule and site: identity tells them apart, and is quick.
+        tables = {id(b.timetable): b.timetable for b in self.bindings}
+        self._timetables = list(tables.values())
+        numbers = {key: number for number, key in enumerate(tables)}
+        self._timetable = np.array([numbers[id(b.timetable)] for b in self.bindings], np.int32)
         self._always = all(timetable.is_always for timetable in self._timetables)
 
     def _blank(self) -> Generation:
         several = len(self.channels) if len(self.channels) > 1 else 0
         return Generation(
             np.full(self.count, LONG_AGO),
-            blank_lanes(self.count, len(self.program.levels)),
-            blank_courses(self.count),
+            Course(
+                blank_lanes(self.count, len(self.program.levels)),
+                blank_courses(self.count),
+                np.full((self.count, len(self.program.levels)), LONG_AGO),
+                np.zeros(self.count, bool),
+            ),
             [channel.operator.blank(self.count) for channel in self.channels],
             np.full((self.count, several), LONG_AGO),
             np.full((self.count, several), np.nan),
@@ -299,7 +330,7 @@ class Group:
             return rows
         series = self.slot_series[rows, 0]
         taken = shelf.rows(series, None).good()
-        busy = self.live.courses["active"][rows]
+        busy = self.live.course.active[rows]
         frame = Frame([taken.value], self.params, rows[taken.owner])
         for level in self.program.levels:
             yes = level.yes(frame)
@@ -309,7 +340,7 @@ class Group:
         self.live.through_us[rows[quiet]] = shelf.last_us(series[quiet])
         tail = tails(taken.owner)
         tail &= quiet[taken.owner]
-        self.live.lanes["seen"][rows[taken.owner[tail]]] = taken.at_us[tail][:, None]
+        self.live.course.seen_us[rows[taken.owner[tail]]] = taken.at_us[tail][:, None]
         return rows[busy]
 
     def judge(
@@ -448,7 +479,7 @@ class Group:
             self.terms.gap_us[rows],
             self.terms.step_us[rows],
         )
-        return advance(state.lanes, state.courses, samples, terms)
+        return advance(state.course, samples, terms)
 
     def _inside(self, rows: IndexArray, owner: IndexArray, at_us: Int64Array) -> BoolArray | None:
         """Return whether each sample lies in its binding's timetable; None where all do."""

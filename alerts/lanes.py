@@ -36,7 +36,6 @@ from alerts.segments import (
 
 LANE = np.dtype(
     [
-        ("seen", "<i8"),  # last judged sample
         ("start", "<i8"),  # first sample of the run of raises
         ("since", "<i8"),  # the same, less what that sample speaks for
         ("calm", "<i8"),  # since when the run of clears lasts
@@ -54,16 +53,14 @@ COURSE = np.dtype(
         ("value", "<f8"),
         ("severity", "i1"),
         ("open", "?"),
-        ("active", "?"),
         ("held", "?"),
     ]
 )
 
 
 def blank_lanes(count: int, levels: int) -> npt.NDArray[Any]:
-    """Return lanes (count, levels) that have seen nothing."""
+    """Return lanes (count, levels) that have never raised."""
     lanes = np.zeros((count, levels), LANE)
-    lanes["seen"] = LONG_AGO
     lanes["code"] = CLEAR
     return lanes
 
@@ -74,6 +71,21 @@ def blank_courses(count: int) -> npt.NDArray[Any]:
     courses["seen"] = LONG_AGO
     courses["worst"] = courses["peak"] = courses["value"] = np.nan
     return courses
+
+
+@dataclass(slots=True)
+class Course:
+    """Where m bindings stand: *lanes* (m, levels), *courses* (m,), and what is asked of all often.
+
+    *seen_us* (m, levels): each level's last judged sample.  *active* (m,): a level raises or an
+    episode is open; where nothing is active, what *lanes* and *courses* hold does not matter, as
+    long as no lane's code is RAISE and none fires.
+    """
+
+    lanes: npt.NDArray[Any]
+    courses: npt.NDArray[Any]
+    seen_us: Int64Array
+    active: BoolArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,32 +136,30 @@ class Happening:
     lost_us: int
 
 
-def advance(
-    lanes: npt.NDArray[Any], courses: npt.NDArray[Any], samples: Samples, terms: Terms
-) -> list[Happening]:
-    """Take *samples* in; change *lanes* (m, levels) and *courses* (m,) in place.
+def advance(course: Course, samples: Samples, terms: Terms) -> list[Happening]:
+    """Take *samples* in; change *course* in place.
 
     Every owner in *samples* has at least one level known at each of its samples.  Returns what
     happened, by owner and time.
     """
-    levels = lanes.shape[1]
+    levels = course.lanes.shape[1]
     firing = np.empty((len(samples.owner), levels), bool)
     raising = np.empty_like(firing)
     start = np.empty((len(samples.owner), levels), np.int64)
     for level in range(levels):
-        firing[:, level], raising[:, level], start[:, level] = _lane(lanes, level, samples, terms)
-    return _courses(courses, samples, terms, firing, raising, start)
+        firing[:, level], raising[:, level], start[:, level] = _lane(course, level, samples, terms)
+    return _courses(course, samples, terms, firing, raising, start)
 
 
 def _lane(
-    lanes: npt.NDArray[Any], level: int, samples: Samples, terms: Terms
+    course: Course, level: int, samples: Samples, terms: Terms
 ) -> tuple[BoolArray, BoolArray, Int64Array]:
     """Advance one level; return firing, raising and the run's start at every sample."""
     known = samples.codes[:, level] != UNKNOWN
     owner, at_us = samples.owner[known], samples.at_us[known]
     code = samples.codes[known, level]
-    carried = lanes[samples.owner, level]
-    firing, start = _known_lane(lanes[:, level], owner, at_us, code, terms, level)
+    carried = course.lanes[samples.owner, level]
+    firing, start = _known_lane(course, owner, at_us, code, terms, level)
     if known.all():
         return firing, code == RAISE, start
     # Where this level is unknown, it stays what it was at its last known sample.
@@ -171,7 +181,7 @@ def _lane(
 
 
 def _known_lane(
-    state: npt.NDArray[Any],
+    course: Course,
     owner: IndexArray,
     at_us: Int64Array,
     code: npt.NDArray[np.int8],
@@ -181,8 +191,9 @@ def _known_lane(
     if not len(owner):
         return np.empty(0, bool), np.empty(0, np.int64)
     head = heads(owner)
+    state = course.lanes[:, level]
     carried = state[owner]
-    passed = at_us - before(at_us, head, carried["seen"])
+    passed = at_us - before(at_us, head, course.seen_us[owner, level])
     broken = passed > terms.gap_us[owner]
     speaks = np.minimum(passed, terms.step_us[owner])
     code_before = before(code, head, carried["code"])
@@ -203,8 +214,9 @@ def _known_lane(
     firing = _latched(fires, stops, head, carried["firing"])
     tail = tails(owner)
     of = owner[tail]
+    course.seen_us[of, level] = at_us[tail]
     for name, values in (
-        ("seen", at_us), ("start", start), ("since", since), ("calm", calm), ("code", code),
+        ("start", start), ("since", since), ("calm", calm), ("code", code),
         ("firing", firing),
     ):  # fmt: skip
         state[name][of] = values[tail]
@@ -218,7 +230,7 @@ def _latched(on: BoolArray, off: BoolArray, head: BoolArray, carried: BoolArray)
 
 
 def _courses(
-    courses: npt.NDArray[Any],
+    course: Course,
     samples: Samples,
     terms: Terms,
     firing: BoolArray,
@@ -226,7 +238,7 @@ def _courses(
     start: Int64Array,
 ) -> list[Happening]:
     """Advance the episodes of all owners by what their lanes do."""
-    owner, at_us = samples.owner, samples.at_us
+    owner, at_us, courses = samples.owner, samples.at_us, course.courses
     head = heads(owner)
     carried = courses[owner]
     fires, raises = np.logical_or.reduce(firing, axis=1), np.logical_or.reduce(raising, axis=1)
@@ -242,7 +254,7 @@ def _courses(
     seen_before = before(at_us, head, carried["seen"])
     gapped = at_us - seen_before > terms.gap_us[owner]
     active = is_open | raises
-    was_active = before(active, head, carried["active"])
+    was_active = before(active, head, course.active[owner])
     begins = active & (~was_active | (gapped & ~was_open))
     lost = np.where(gapped & was_open, at_us - seen_before, 0)
     story = _Activity(samples, courses, head, begins, lost)
@@ -269,10 +281,11 @@ def _courses(
     story.keep(courses, tail, of)
     for name, values in (
         ("seen", at_us), ("start", start_us), ("severity", severity), ("open", is_open),
-        ("active", active), ("value", samples.value),
+        ("value", samples.value),
     ):  # fmt: skip
         courses[name][of] = values[tail]
     courses["held"][of] = False
+    course.active[of] = active[tail]
     return happenings
 
 

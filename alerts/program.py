@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -399,7 +400,7 @@ Logical = Above | Within | Is | AtLeast | Joined | Opposite
 # -- programs
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Program:
     """What a rule's levels look at and how they judge it.
 
@@ -416,7 +417,7 @@ class Program:
     sense: int
     band: int = 0
 
-    @property
+    @cached_property
     def shape(self) -> str:
         """What programs that can be evaluated together have in common."""
         leaves = [(leaf.spec, leaf.members) for leaf in self.leaves]

@@ -11,7 +11,7 @@ from alerts.segments import BoolArray, FloatArray, Int64Array
 
 Int32Array = npt.NDArray[np.int32]
 
-_CHUNK = 65_536  # rows; larger chunks are not merged, so no merge takes long
+_CHUNK = 4_096  # rows; larger chunks are not merged, so no merge takes long
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -39,6 +40,7 @@ from devices.quantity import QUANTITIES
 State = npt.NDArray[Any]
 
 
+@lru_cache(maxsize=1024)
 def exact_scale(quantity: str) -> float:
     """Return the power of two by which values of *quantity* become whole numbers.
 
