@@ -6,6 +6,7 @@ arithmetic, one digit and one byte after the other, so that a wrong decoder cann
 
 from __future__ import annotations
 
+import itertools
 import math
 import struct
 from collections.abc import Callable, Mapping
@@ -117,6 +118,7 @@ def remember(memory: RegisterMemory, profile: Profile, truth: Truth, at_s: float
     """Write what *truth* says at *at_s* into *memory*, for every point of *profile*.
 
     A status point is written in a state that spoils nothing, a NaN as the device's own error code.
+    Unused registers that the profile reads across exist and hold 0.
     """
     for point in profile.points:
         if not point.is_numeric:
@@ -130,6 +132,10 @@ def remember(memory: RegisterMemory, profile: Profile, truth: Truth, at_s: float
     for block in profile.blocks:
         if block.span is not None:
             memory.fill(block.function, *block.span)
+        points = sorted(block.points, key=lambda point: point.address)
+        for before, after in itertools.pairwise(points):
+            if after.address - before.end <= profile.limits.gap:
+                memory.fill(block.function, before.end, after.address - 1)
 
 
 def _healthy(point: Point) -> float:

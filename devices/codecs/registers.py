@@ -266,6 +266,46 @@ def read_text(point: Point, data: bytes, start: int) -> str:
     return "".join(c if c.isprintable() and c != "\ufffd" else "?" for c in text).strip()
 
 
+# ---- a value -> registers -------------------------------------------------------------------
+
+
+def encode_value(point: Point, reading: float) -> tuple[int, ...]:
+    """Return the registers (or the coil, 0 or 1) that hold *reading*, in the reading's unit.
+
+    The number is rounded to what the registers can say.  Raises ValueError if it does not fit, or
+    if the point is text or only a part of a register.
+    """
+    if not math.isfinite(reading):
+        raise ValueError(f"{point.key}: {reading} is not a number that can be written")
+    raw = point.raw(reading)
+    if point.function in _BIT_FUNCTIONS:
+        if raw not in (0.0, 1.0):
+            raise ValueError(f"{point.key}: {reading:g} is neither 0 nor 1")
+        return (int(raw),)
+    kind = point.type
+    if kind.bits < 16:
+        raise ValueError(f"{point.key}: {kind} does not fill its register")
+    dtype = np.dtype(_DTYPES[kind])
+    if kind.is_float:
+        with np.errstate(over="ignore"):
+            number = np.array([raw]).astype(dtype)
+        if not np.isfinite(number[0]):
+            raise ValueError(f"{point.key}: {reading:g} does not fit into {kind}")
+    else:
+        whole = round(raw)
+        if kind.is_bcd:
+            most = 10 ** (kind.bits // 4) - 1
+            whole = int(str(whole), 16) if 0 <= whole <= most else -1
+        limits = np.iinfo(dtype)
+        if not limits.min <= whole <= limits.max:
+            raise ValueError(f"{point.key}: {reading:g} does not fit into {kind}")
+        number = np.array([whole], dtype)
+    octets = bytearray(2 * point.count)
+    for place, octet in zip(byte_order(point, point.address), number.tobytes(), strict=True):
+        octets[place] = octet
+    return tuple(octets[at] << 8 | octets[at + 1] for at in range(0, len(octets), 2))
+
+
 # ---- a poll -> samples ----------------------------------------------------------------------
 
 
