@@ -1,4 +1,8 @@
-"""The command line: ``greenhouse check | apply | run | demo | dead-letters | quantities``."""
+"""The command line: ``greenhouse check | apply | run | demo | dead-letters | quantities``.
+
+A command imports the rooms that it needs when it is called: all of them take a second to load, and
+``check`` needs none.
+"""
 
 from __future__ import annotations
 
@@ -10,23 +14,20 @@ import sys
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import click
-import uvloop
 
 from devices.errors import DocumentError
 from devices.quantity import QUANTITIES
 from devices.site_file import SiteFile, read_site_file
 from greenhouse.logs import configure_logging
-from greenhouse.service import Plan, run_service
 from greenhouse.settings import Settings, SettingsError, describe, read_settings
-from ingest.collector import IngestError
-from storage.dead_letters import DeadLetterStore, KeptLetter
-from storage.errors import StorageError
-from storage.migrate import migrate
-from storage.pool import Pool
-from storage.registry import RegistryChanges, RegistryStore
+
+if TYPE_CHECKING:
+    from greenhouse.service import Plan
+    from storage.dead_letters import DeadLetterStore, KeptLetter
+    from storage.registry import RegistryChanges
 
 _log = logging.getLogger(__name__)
 
@@ -76,6 +77,10 @@ def quantities(medium: str | None) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 def apply(file: Path) -> None:
     """Bring the database to a site FILE: make its schema, register, retire what is gone."""
+    from storage.migrate import migrate
+    from storage.pool import Pool
+    from storage.registry import RegistryStore
+
     site_file = load_site_file(file)
     settings = load_settings()
 
@@ -95,6 +100,12 @@ def apply(file: Path) -> None:
 @click.option("--no-api", is_flag=True, help="Only ingest.")
 def run(file: Path, no_ingest: bool, no_api: bool) -> None:
     """Run the service for a site FILE until it is told to stop."""
+    import uvloop
+
+    from greenhouse.service import Plan
+    from ingest.collector import IngestError
+    from storage.errors import StorageError
+
     if no_ingest and no_api:
         _refuse("got --no-ingest and --no-api, expected at most one of them")
     site_file = load_site_file(file)
@@ -117,6 +128,8 @@ def run(file: Path, no_ingest: bool, no_api: bool) -> None:
 
 async def _until_signalled(plan: Plan, listening: Callable[[int], None]) -> None:
     """Run the service; SIGTERM and SIGINT stop it in order, a second one at once."""
+    from greenhouse.service import run_service
+
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -133,6 +146,9 @@ async def _until_signalled(plan: Plan, listening: Callable[[int], None]) -> None
 
 def _causes(group: BaseExceptionGroup) -> list[str]:
     """Return one line for each known cause; raise the group again when one is not known."""
+    from ingest.collector import IngestError
+    from storage.errors import StorageError
+
     known, unknown = group.split((SettingsError, IngestError, StorageError))
     if unknown is not None:
         raise group
@@ -181,12 +197,10 @@ def list_letters(code: str | None, source: str | None, limit: int) -> None:
     """List dead letters, the newest first, and count them by reason."""
     settings = load_settings()
 
-    async def work() -> tuple[list[KeptLetter], dict[str, int]]:
-        async with Pool(settings.dsn) as pool:
-            store = DeadLetterStore(pool)
-            return await store.list(limit, code, source), await store.counts()
+    async def work(store: DeadLetterStore) -> tuple[list[KeptLetter], dict[str, int]]:
+        return await store.list(limit, code, source), await store.counts()
 
-    letters, counts = _with_database(work())
+    letters, counts = _with_letters(settings, work)
     for kept in letters:
         letter = kept.letter
         at = datetime.fromtimestamp(letter.received_at_us / 1e6, UTC).isoformat(" ", "seconds")
@@ -207,19 +221,17 @@ def replay_letters(ids: tuple[str, ...], code: str | None, source: str | None, w
     """Have the running service read dead letters again: those IDS, or all that wait."""
     settings = load_settings()
 
-    async def work() -> tuple[int, int]:
-        async with Pool(settings.dsn) as pool:
-            store = DeadLetterStore(pool)
-            asked = await store.want(code, source, ids or None)
+    async def work(store: DeadLetterStore) -> tuple[int, int]:
+        asked = await store.want(code, source, ids or None)
+        left = await store.still_wanted()
+        for _ in range(round(wait / _ASK_EVERY_S)):
+            if not left:
+                break
+            await asyncio.sleep(_ASK_EVERY_S)
             left = await store.still_wanted()
-            for _ in range(round(wait / _ASK_EVERY_S)):
-                if not left:
-                    break
-                await asyncio.sleep(_ASK_EVERY_S)
-                left = await store.still_wanted()
-            return asked, left
+        return asked, left
 
-    asked, left = _with_database(work())
+    asked, left = _with_letters(settings, work)
     if left:
         click.echo(f"{asked} asked for, {left} still wait: is the service running?", err=True)
         sys.exit(UNDONE)
@@ -235,8 +247,23 @@ def _excerpt(payload: bytes) -> str:
 T = TypeVar("T")
 
 
+def _with_letters(
+    settings: Settings, work: Callable[[DeadLetterStore], Coroutine[None, None, T]]
+) -> T:
+    from storage.dead_letters import DeadLetterStore
+    from storage.pool import Pool
+
+    async def with_store() -> T:
+        async with Pool(settings.dsn) as pool:
+            return await work(DeadLetterStore(pool))
+
+    return _with_database(with_store())
+
+
 def _with_database(work: Coroutine[None, None, T]) -> T:
     """Run *work*; say in one line why the database did not let it."""
+    from storage.errors import StorageError
+
     try:
         return asyncio.run(work)
     except StorageError as error:

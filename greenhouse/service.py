@@ -158,6 +158,7 @@ class _House:
             house.letters,
             house.counters,
             stop_deadline_s=settings.stop_timeout_s / 2,
+            retry_cap_s=5.0,
         )
         await house.registry.recall()
         await house.journal.recall()
