@@ -218,13 +218,13 @@ def remove_place(folder: Path) -> None:
 
 def own_name(number: int) -> str:
     """Return a name that no other place of any running session has, and that tells its owner."""
-    return f"{os.getpid()}_{started_ticks(os.getpid())}_{number}"
+    return f"{os.getpid()}_{started_ticks(os.getpid()) or 0}_{number}"
 
 
 def owner_is_gone(name: str) -> bool:
     """Tell whether the process that made *name* by `own_name` has ended."""
     pid, ticks, *_ = name.split("_")
-    return started_ticks(int(pid)) != int(ticks)
+    return (started_ticks(int(pid)) or 0) != int(ticks)
 
 
 def stop_process(pid: int, ticks: int, number: signal.Signals, timeout_s: float = 30) -> None:

@@ -39,7 +39,10 @@ def accepts_connections(host: str, port: int) -> bool:
 
 
 def started_ticks(pid: int) -> int | None:
-    """Return when process *pid* started, in clock ticks since boot; None when there is none."""
+    """Return when process *pid* started, in clock ticks since boot; None when there is none.
+
+    Always None where there is no /proc to tell.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -49,16 +52,10 @@ def started_ticks(pid: int) -> int | None:
     return None if fields[0] == "Z" else int(fields[19])
 
 
-def command_line(pid: int) -> str:
-    """Return the words that process *pid* was started with, joined by blanks; empty when gone."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
-
-
 def descendants(pid: int) -> list[int]:
-    """Return the pids of all processes below *pid*."""
+    """Return the pids of all processes below *pid*, as far as /proc tells."""
+    if not Path("/proc").exists():
+        return []
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():

@@ -18,7 +18,7 @@ from pathlib import Path
 from tests.rig.backend import prepare_backend
 from tests.rig.broker import Broker
 from tests.rig.database import DatabaseServer
-from tests.rig.docker import container_runs, remove_container
+from tests.rig.docker import DockerFailed, container_runs, remove_container
 from tests.rig.place import Backend, Place, stop_process
 from tests.rig.process import StartFailed, accepts_connections, free_port, started_ticks
 from tests.rig.root import DebianRoot, Say, ServicesUnavailable, locked, services_dir
@@ -111,7 +111,10 @@ def up(say: Say, *, keep: bool = True) -> State:
             return state
         backend = prepare_backend(say)
         _stop_noted(say)
-        state = _start(backend, say, keep=keep)
+        try:
+            state = _start(backend, say, keep=keep)
+        except (StartFailed, DockerFailed) as failure:
+            raise ServicesUnavailable(f"they did not start: {failure}") from failure
         _write_state(state)
         return state
 

@@ -10,6 +10,7 @@ import yaml
 
 from devices.site_file import read_site_file
 from greenhouse.settings import setting_names
+from tests.rig.docker import pinned_image
 
 ROOT = Path(__file__).parents[3]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -47,6 +48,11 @@ def test_images_are_the_editions_that_are_promised():
     # Without "-oss", which is the Apache edition.
     assert re.fullmatch(r"timescale/timescaledb:2\.29\.\d+-pg17", SERVICES["database"]["image"])
     assert re.fullmatch(r"eclipse-mosquitto:2\.1\.\d+-alpine", SERVICES["broker"]["image"])
+
+
+def test_tests_take_the_same_images():
+    assert pinned_image("database") == SERVICES["database"]["image"]
+    assert pinned_image("broker") == SERVICES["broker"]["image"]
 
 
 @pytest.mark.parametrize("name", SERVICES)
