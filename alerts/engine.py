@@ -10,10 +10,12 @@ has told of are those that its readings and the newest `now` give, whatever orde
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from alerts.binding import Binding, Surroundings, Unbound, bind
 from alerts.episode import Change, Episode, RuleFailure, Transition
@@ -21,7 +23,8 @@ from alerts.group import Group, Shelf
 from alerts.lanes import Happening
 from alerts.recent import Readings, RecentReadings
 from alerts.rule import Rule
-from alerts.segments import LONG_AGO, NEVER, BoolArray, IndexArray, Int64Array
+from alerts.segments import LONG_AGO, NEVER, BoolArray, IndexArray, Int64Array, over_slots
+from alerts.snapshot import FORMAT, BindingState, Header, Snapshot, pack, unpack
 from alerts.story import Story, news_of_revision, news_of_steps
 from devices.reading import Batch
 from devices.registry import Registry
@@ -54,13 +57,15 @@ class Settings:
 class Overdue:
     """Readings that came too late to be judged from memory: stored history has to be looked at.
 
-    `Engine.revise` wants the readings of *series_ids* from *since_us* on.
+    `Engine.revise` wants the readings of *series_ids* from *since_us* on; *late_us* is the earliest
+    moment about which something new is known.
     """
 
     rule: str
     subject: str
     series_ids: tuple[int, ...]
     since_us: int
+    late_us: int
 
 
 class Engine:
@@ -208,7 +213,7 @@ class Engine:
         rows = np.flatnonzero(shelf.is_here(group.slot_series))
         if not len(rows):
             return
-        first_us = shelf.first_us(group.slot_series[rows]).min(axis=1)
+        first_us = over_slots(shelf.first_us(group.slot_series[rows]), np.minimum)
         late = first_us <= group.live.through_us[rows]
         if group.by_time:
             late |= self._comes_due_late(group, rows)
@@ -233,7 +238,7 @@ class Engine:
         known = self._until(group, rows)
         late = np.zeros(len(rows), bool)
         for number, channel in enumerate(group.channels):
-            come = due[:, number] <= known[:, channel.slots].max(axis=1)
+            come = due[:, number] <= over_slots(known[:, channel.slots], np.maximum)
             late |= come & (due[:, number] <= group.live.through_us[rows])
         return late
 
@@ -272,7 +277,7 @@ class Engine:
 
     def _note_overdue(self, group: Group, rows: IndexArray) -> None:
         """Remember the rows whose readings on the batch shelf are from before their checkpoints."""
-        first_us = self._batch_shelf.first_us(group.slot_series[rows]).min(axis=1)
+        first_us = over_slots(self._batch_shelf.first_us(group.slot_series[rows]), np.minimum)
         too_late = first_us <= group.older.through_us[rows]
         numbers = group.numbers[rows[too_late]].tolist()
         for number, at_us in zip(numbers, first_us[too_late].tolist(), strict=True):
@@ -330,7 +335,7 @@ class Engine:
     # -- memory of the recent past
 
     def _checkpoint(self, group: Group, rows: IndexArray) -> None:
-        newest = self._newest_us[group.slot_series[rows]].max(axis=1)
+        newest = over_slots(self._newest_us[group.slot_series[rows]], np.maximum)
         group.checkpoint(rows, np.minimum(newest, self._horizon_us) - self._lateness_us)
 
     def _forget(self) -> None:
@@ -427,6 +432,217 @@ class Engine:
     def episodes(self) -> list[Episode]:
         """Return the open episodes, and those that late readings may still change."""
         return [episode for story in self._stories.values() for episode in story.episodes]
+
+    # -- state that outlives the process
+
+    def snapshot(self) -> bytes:
+        """Return the whole state as bytes, for `restore`."""
+        arrays: dict[str, npt.NDArray[Any]] = {"newest_us": self._newest_us[:-1]}
+        recent = self._recent.all()
+        for name in ("series", "at_us", "value", "quality"):
+            arrays[f"recent.{name}"] = getattr(recent, name)
+        for number, group in enumerate(self._groups):
+            for name, array in group.arrays().items():
+                arrays[f"{number}.{name}"] = array
+        states = [
+            self._state_of(binding, number, row, int(group.numbers[row]))
+            for number, group in enumerate(self._groups)
+            for row, binding in enumerate(group.bindings)
+        ]
+        layouts = [group.layout for group in self._groups]
+        header = Header(FORMAT, self._horizon_us, self._codes, layouts, states)
+        return pack(Snapshot(header, arrays))
+
+    def _state_of(self, binding: Binding, group: int, row: int, number: int) -> BindingState:
+        story = self._stories.get(number)
+        return BindingState(
+            *binding.identity, group, row, story.versions if story else [],
+            self._untold.get(number), self._overdue.get(number),
+        )  # fmt: skip
+
+    def restore(self, data: bytes) -> list[Transition]:
+        """Take up the state in *data*, which an engine with other rules may have left.
+
+        Bindings are found again by rule and subject.  Those that are new, or look at other series
+        than before, begin with nothing and are `overdue`; open episodes of those that are gone are
+        withdrawn, and returned.  Raises `SnapshotError` and changes nothing if *data* is no
+        snapshot.
+        """
+        saved = unpack(data)
+        self._horizon_us = max(self._horizon_us, saved.header.horizon_us)
+        self._restore_readings(saved)
+        mine = {binding.identity: number for number, binding in enumerate(self.bindings)}
+        withdrawn = []
+        moves: dict[int, list[tuple[BindingState, int, Group, int]]] = {}
+        for state in saved.header.bindings:
+            number = mine.get((state.fingerprint, state.subject), -1)
+            group, row = self._home[number] if number >= 0 else (None, -1)
+            if group is None or group.layout != saved.header.layouts[state.group]:
+                withdrawn += [v for v in state.versions[-1:] if v.is_open and number < 0]
+                continue
+            del mine[state.fingerprint, state.subject]
+            moves.setdefault(state.group, []).append((state, number, group, row))
+        for saved_group, members in moves.items():
+            self._restore_group(saved, saved_group, members)
+        for number in mine.values():
+            self._overdue[number] = self._horizon_us
+        return [
+            Transition(Change.WITHDRAWN, e, self._horizon_us, self._horizon_us) for e in withdrawn
+        ]
+
+    def _restore_readings(self, saved: Snapshot) -> None:
+        numbers = np.array([self._dense.get(code, -1) for code in saved.header.series], np.int32)
+        kept = numbers >= 0
+        self._newest_us[numbers[kept]] = saved.arrays["newest_us"][kept]
+        recent = Readings(
+            *(saved.arrays[f"recent.{name}"] for name in ("series", "at_us", "value", "quality"))
+        )
+        if len(recent):
+            recent = replace(recent, series=numbers[recent.series])
+            self._recent.add(recent.take(recent.series >= 0).sorted())
+
+    def _restore_group(
+        self,
+        saved: Snapshot,
+        saved_group: int,
+        members: Sequence[tuple[BindingState, int, Group, int]],
+    ) -> None:
+        group = members[0][2]
+        sources = np.array([state.row for state, *_ in members], np.intp)
+        rows = np.array([row for *_, row in members], np.intp)
+        for name, array in group.arrays().items():
+            array[rows] = saved.arrays[f"{saved_group}.{name}"][sources]
+        for state, number, _, row in members:
+            if state.versions:
+                gap_us = int(group.terms.gap_us[row])
+                self._stories[number] = Story(self.bindings[number], gap_us, list(state.versions))
+            if state.untold_us is not None:
+                self._untold[number] = state.untold_us
+            if state.overdue_us is not None:
+                self._overdue[number] = state.overdue_us
+
+    # -- readings that came too late
+
+    def overdue(self) -> list[Overdue]:
+        """Return what `revise` is waited for; it stays until it is revised."""
+        out = []
+        for number, late_us in self._overdue.items():
+            group, row = self._home[number]
+            binding = self.bindings[number]
+            codes = {code for codes in binding.leaves for code in codes}
+            ids = tuple(sorted(self.registry.series_ids[code] for code in codes))
+            since_us = late_us - group.memory_us(row) - self._lateness_us
+            out.append(Overdue(binding.rule.code, binding.subject.key, ids, since_us, late_us))
+        return out
+
+    def revise(
+        self, overdue: Sequence[Overdue], history: Batch, known: Sequence[Episode]
+    ) -> list[Transition]:
+        """Judge *overdue* again from stored *history*, and return what changes.
+
+        *history* holds all readings of their series from the earliest ``since_us`` on, in any
+        order; *known* the episodes that were stored of these rules and subjects and were not over
+        by then.  The result is exact if an episode that was open at the beginning of *history* is
+        in *known*.  Nobody is paged for what is over.
+        """
+        wanted = {(one.rule, one.subject): one for one in overdue}
+        numbers = [
+            number for number in self._overdue
+            if (self.bindings[number].rule.code, self.bindings[number].subject.key) in wanted
+        ]  # fmt: skip
+        for number in numbers:
+            binding = self.bindings[number]
+            one = wanted[binding.rule.code, binding.subject.key]
+            told = {e.id: e for e in known if e.rule == one.rule and e.subject == one.subject}
+            self._revise_one(number, one, history, told)
+            del self._overdue[number]
+        news, self._news = self._news, []
+        return news
+
+    def _revise_one(
+        self, number: int, overdue: Overdue, history: Batch, told: dict[str, Episode]
+    ) -> None:
+        binding = self.bindings[number]
+        story = self._stories.get(number)
+        told = told | {episode.id: episode for episode in (story.episodes if story else [])}
+        since_us = self.settings.since_us
+        if since_us is not None and since_us < overdue.since_us:
+            since_us = None  # history does not reach back to where silence would begin
+        past = Engine((), self.registry, replace(self.settings, since_us=since_us), [binding])
+        wanted = np.isin(history.series_id, overdue.series_ids)
+        readings = past._of_history(history.take(wanted), self._recent, self._dense)
+        if len(readings):
+            past._seed(int(readings.observed_at_us.min()), told.values())
+        lived: dict[str, list[Episode]] = {}
+        for chunk in chunks_by_time(readings):
+            for news in past.feed(chunk, int(chunk.observed_at_us.max())):
+                lived.setdefault(news.episode.id, []).append(news.episode)
+        for news in past.advance(self._horizon_us):
+            lived.setdefault(news.episode.id, []).append(news.episode)
+        old = [e for e in told.values() if not _is_over_by(e, overdue.late_us)]
+        new = [v for e in lived.values() if not _is_over_by(e[-1], overdue.late_us) for v in e]
+        group, row = self._home[number]
+        self._adopt(past, number)
+        self._publish(group, row, news_of_revision(old, new, self._horizon_us, self._horizon_us))
+
+    def _of_history(
+        self, history: Batch, recent: RecentReadings, dense: Mapping[str, int]
+    ) -> Batch:
+        """Return *history* and what another engine keeps of the same series, as one batch."""
+        numbers = np.array([dense[code] for code in self._codes], np.int32)
+        ids = {number: self.registry.series_ids[code] for code, number in dense.items()}
+        kept = recent.of_series(np.sort(numbers))
+        series_id = np.array([ids[number] for number in kept.series.tolist()], np.int32)
+        return Batch.concatenate(
+            [history, Batch(series_id, kept.at_us, kept.at_us, kept.value, kept.quality)]
+        )
+
+    def _seed(self, begin_us: int, told: Iterable[Episode]) -> None:
+        """Let the one binding of this engine be in the episode that was open at *begin_us*."""
+        for episode in told:
+            if episode.started_at_us < begin_us and not _is_over_by(episode, begin_us):
+                steps = tuple(step for step in episode.steps if step.at_us < begin_us)
+                if steps:
+                    severity = steps[-1].severity
+                    opened = replace(episode, steps=steps, resolved_at_us=None, severity=severity)
+                    group, row = self._home[0]
+                    group.seed(row, begin_us, opened)
+                    gap_us = int(group.terms.gap_us[row])
+                    self._stories[0] = Story(self.bindings[0], gap_us, [opened])
+
+    def _adopt(self, past: Engine, number: int) -> None:
+        """Take over the state of the one binding of *past*."""
+        group, row = self._home[number]
+        other, _ = past._home[0]
+        for name, array in group.arrays().items():
+            array[row] = other.arrays()[name][0]
+        mine = {position: self._dense[code] for position, code in enumerate(past._codes)}
+        kept = past._recent.all()
+        kept = replace(kept, series=np.array([mine[s] for s in kept.series.tolist()], np.int32))
+        self._recent.add(kept.take(~self._recent.has(kept.sorted())))
+        touched = np.array(list(mine.values()), np.intp)
+        self._newest_us[touched] = np.maximum(self._newest_us[touched], past._newest_us[:-1])
+        self._stories.pop(number, None)
+        if story := past._stories.get(0):
+            self._stories[number] = story
+
+
+def chunks_by_time(history: Batch, rows: int = 65_536) -> Iterator[Batch]:
+    """Yield *history* in the order of time, in pieces of about *rows*; no moment is cut in two."""
+    at_us = history.observed_at_us
+    if len(at_us) and (at_us[1:] < at_us[:-1]).any():
+        history = history.take(np.argsort(at_us, kind="stable"))
+        at_us = history.observed_at_us
+    start = 0
+    while start < len(at_us):
+        stop = min(start + rows, len(at_us))
+        stop = int(np.searchsorted(at_us, at_us[stop - 1], "right"))
+        yield history.take(slice(start, stop))
+        start = stop
+
+
+def _is_over_by(episode: Episode, at_us: int) -> bool:
+    return episode.resolved_at_us is not None and episode.resolved_at_us < at_us
 
 
 def _is_waking(transition: Transition) -> bool:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alerts.binding import Binding
+from alerts.episode import Episode
 from alerts.lanes import Course, Happening, Samples, Terms, advance, blank_courses, blank_lanes
 from alerts.program import CLEAR, UNKNOWN, Above, Column, Frame, Spec, Within
 from alerts.recent import Readings
@@ -28,6 +29,7 @@ from alerts.segments import (
     Int64Array,
     heads,
     latest_mark,
+    over_slots,
     tails,
 )
 from alerts.stream import Clock, Facts, Operator, Rows, Stream, exact_scale
@@ -64,7 +66,7 @@ class Shelf:
 
     def is_here(self, series: npt.NDArray[Any]) -> BoolArray:
         """Return whether any series of each owner (m, slots) has a reading here."""
-        return np.asarray((self.past > 0)[series].any(axis=1))
+        return np.asarray(over_slots((self.past > 0)[series], np.logical_or))
 
     def first_us(self, series: npt.NDArray[Any]) -> Int64Array:
         """Return when each series' first reading here was measured, `NEVER` without one."""
@@ -366,7 +368,7 @@ class Group:
                 tail = tails(taken.owner)
                 of = taken.owner[tail]
                 through[of] = np.maximum(through[of], taken.at_us[tail])
-            clock = Clock.at(until_us[:, channel.slots].max(axis=1))
+            clock = Clock.at(over_slots(until_us[:, channel.slots], np.maximum))
             facts = channel.facts.take(rows)
             streams.append(channel.operator.run(state.channels[number], taken, clock, facts))
             np.maximum(through, clock.reached_us, out=through)
@@ -514,6 +516,55 @@ class Group:
             self.older.copy_rows(moved, self.newer)
             self.newer.copy_rows(moved, self.live)
         return moved
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Return every array of state by name, each with one row a binding; not copies."""
+        out: dict[str, npt.NDArray[Any]] = {"due_us": self.due_us}
+        for name in ("live", "newer", "older"):
+            for number, array in enumerate(getattr(self, name).columns()):
+                out[f"{name}.{number}"] = array
+        return out
+
+    @property
+    def layout(self) -> str:
+        """What two groups have in common that can hold each other's state."""
+        sizes = [len(channel.slots) for channel in self.channels]
+        return f"{self.program.shape} {sizes} {[a.dtype.descr for a in self.arrays().values()]}"
+
+    def memory_us(self, row: int) -> int:
+        """Return how long ago a reading may have been measured and matter at *row* still."""
+        gap_us = int(self.terms.gap_us[row])
+        step_us = int(self.terms.step_us[row])
+        lasting = int(max(self.terms.for_us[row].max(), self.terms.keep_us[row].max()))
+        streams = [
+            channel.spec.memory_us() + 4 * int(channel.facts.interval_us[row])
+            + int(channel.spec.intervals * channel.facts.interval_us[row])
+            for channel in self.channels
+        ]  # fmt: skip
+        return max(streams) + lasting + step_us + (gap_us if gap_us < NEVER else 0)
+
+    def seed(self, row: int, before_us: int, episode: Episode) -> None:
+        """Let *row* be in *episode*, last seen just before *before_us*, in every generation."""
+        for generation in self.generations():
+            course = generation.course
+            course.active[row] = True
+            course.seen_us[row] = before_us - 1
+            firing = self.terms.severity[row] <= episode.severity
+            course.lanes["firing"][row] = firing
+            one = course.courses
+            one["open"][row] = True
+            one["seen"][row] = before_us - 1
+            one["start"][row] = episode.started_at_us
+            one["severity"][row] = episode.severity
+            one["lost"][row] = episode.unobserved_us
+            one["peak"][row] = np.nan if episode.peak is None else episode.peak
+            one["worst"][row] = self._beyond_of(row, episode.peak)
+
+    def _beyond_of(self, row: int, peak: float | None) -> float:
+        if peak is None:
+            return float("nan")
+        frame = Frame([], self.params, np.array([row]))
+        return float(self.program.beyond(frame, np.array([peak]))[0])
 
     def bytes_per_binding(self) -> float:
         """Return how much memory one binding takes, in all arrays."""

@@ -96,3 +96,8 @@ def interleave(
         np.arange(len(second_owner)) + into_first,
         len(first_owner) + len(second_owner),
     )
+
+
+def over_slots(values: npt.NDArray[Any], reduce: np.ufunc) -> Any:
+    """Return *values* (m, slots) reduced to (m,); one slot, the usual case, costs nothing."""
+    return values[:, 0] if values.shape[1] == 1 else reduce.reduce(values, axis=1)
