@@ -103,6 +103,8 @@ class _Demo:
             stack.push_async_callback(service.stop, signal.SIGTERM, 15.0)
             self._children.append(service)
             await self._until(stop, _READY_S, service, self._is_ready)
+        if stop.is_set():
+            return
         async with self._step("simulated base (3 houses, weather station, fertigation unit)"):
             await self._start_fleet(stack, broker)
             await self._until(stop, _LIVE_S, service, self._is_live)
