@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[3]
 SCRIPTS = sorted(
@@ -63,3 +64,44 @@ def test_bench_lists_what_can_be_measured_and_refuses_the_rest():
         )
         assert refused.returncode == 2
         assert f"nothing is called '{wrong}'" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    "python",
+    [
+        # There is none of that name.
+        "/nowhere/python3",
+        # A shim with nothing behind it, or a Python that is too old.
+        "/bin/false",
+    ],
+)
+def test_missing_or_old_python_is_told_plainly(python):
+    refused = subprocess.run(
+        [ROOT / "scripts/python", "-c", "print('ran')"],
+        env={"PATH": "/usr/bin:/bin", "BOOTSTRAP_PYTHON": python},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.startswith("Python 3.11 or newer is needed; found: ")
+
+
+def test_commit_hooks_fetch_nothing_and_are_what_check_runs():
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
+    assert [repo["repo"] for repo in config["repos"]] == ["local"]
+    check = (ROOT / "scripts/check").read_text()
+    for hook in config["repos"][0]["hooks"]:
+        assert hook["language"] == "system"
+        program, *words = hook["entry"].split()
+        assert program.startswith(".venv/bin/")
+        tool = program.removeprefix(".venv/bin/")
+        assert f'" {tool} {words[0]}' in check if words else f'" {tool}' in check
+
+
+def test_ci_requires_services_and_runs_check_and_test():
+    text = (ROOT / ".ci/run").read_text()
+    assert "export GREENHOUSE_REQUIRE_SERVICES=1\n" in text
+    assert text.index("scripts/check ||") < text.index("scripts/test ||")
+    minutes = [int(word[:-1]) for word in text.split() if word[:-1].isdecimal() and word[-1] == "m"]
+    assert sum(minutes) < 90
