@@ -75,8 +75,8 @@ def described(transport: BusTransport, port: int | str, **more) -> Described:
     return Described("bus", transport, speech.get(transport, "tcp"), **(settings | where | more))
 
 
-def attached(profile: Profile, unit: int, interval_s: float = 0.2) -> Attached:
-    return Attached(profile.name, unit, profile, wanted_points(profile, interval_s))
+def attached(profile: Profile, unit: int, interval_s: float = 0.2, device: str = "") -> Attached:
+    return Attached(device or profile.name, unit, profile, wanted_points(profile, interval_s))
 
 
 def build(bus: Described, devices, publish, **more) -> Bus:
