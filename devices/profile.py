@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fractions import Fraction
+from functools import cached_property
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -280,7 +281,7 @@ class Profile:
     unit: int = 1
     caveats: tuple[tuple[str, str], ...] = ()
 
-    @property
+    @cached_property
     def points(self) -> tuple[Point, ...]:
         """All points, in the order of the file."""
         return tuple(point for block in self.blocks for point in block.points)
@@ -304,8 +305,14 @@ class Profile:
     def guards(self, key: str) -> tuple[Point, ...]:
         """Return the status points whose state decides whether *key* can be believed."""
         return tuple(
-            point for point in self.points if any(key in spoil.points for spoil in point.spoils)
+            point
+            for point in self._status_points
+            if any(key in spoil.points for spoil in point.spoils)
         )
+
+    @cached_property
+    def _status_points(self) -> tuple[Point, ...]:
+        return tuple(point for point in self.points if point.spoils)
 
 
 def read_profile(text: str, file: str) -> Profile:

@@ -354,6 +354,9 @@ class RegisterCodec:
                 yield Sample(read.at_us, missing, quality=int(Quality.COMMUNICATION))
             return
         _, value, quality = decoder.decode(read.data)
+        if not spoilt and self._series.issuperset(decoder.keys) and not quality.any():
+            yield Sample(read.at_us, dict(zip(decoder.keys, value.tolist(), strict=True)))
+            return
         grouped: dict[int, dict[str, float | None]] = {}
         for key, number, bits in zip(decoder.keys, value.tolist(), quality.tolist(), strict=True):
             if key not in self._series:

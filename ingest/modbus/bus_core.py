@@ -202,6 +202,7 @@ class BusCore:
             for group in plan.groups
         )
         self._backoff = Backoff(*_CONNECT_AGAIN_S, chance)
+        self._started = False
         self._late = LateReplies(settings.horizon_s)
         self._quiet_s = settings.timeout_s if settings.quiet_s is None else settings.quiet_s
         self._connected = False
@@ -235,6 +236,8 @@ class BusCore:
 
     def step(self, now_s: float) -> Step:
         """Return what to do now; call it again whenever that is done or something came in."""
+        if not self._started:
+            self._start(now_s)
         if self._close is not None:
             text = self._close
             self._drop(now_s, text)
@@ -399,6 +402,14 @@ class BusCore:
             return
         self.counters.strays += 1
         self._be_silent(now_s)
+
+    def _start(self, now_s: float) -> None:
+        """Begin the grid of the turns now: between making a bus and running it time may pass."""
+        self._started = True
+        late_s = now_s - self._connect_at_s
+        for turn in self._schedule.turns:
+            turn.due_at_s += late_s
+        self._connect_at_s = self._down_since_s = now_s
 
     # ---- connecting -------------------------------------------------------------------------
 

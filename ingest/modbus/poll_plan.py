@@ -98,7 +98,7 @@ def plan_stretches(
                 break
             if first < stop - 1:
                 hole = ordered[first].end, ordered[first + 1].start
-                if hole[1] - hole[0] > gap or _forbidden(*hole, illegal):
+                if hole[1] - hole[0] > gap or (illegal and _forbidden(*hole, illegal)):
                     break
             before = best[first]
             candidate = (before[0] + 1, before[1] + end - start, first)
