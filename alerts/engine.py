@@ -57,15 +57,27 @@ class Settings:
 class Overdue:
     """Readings that came too late to be judged from memory: stored history has to be looked at.
 
-    `Engine.revise` wants the readings of *series_ids* from *since_us* on; *late_us* is the earliest
-    moment about which something new is known.
+    *late_us* is the earliest moment about which something new is known, *memory_us* how long before
+    a moment readings matter for it.
     """
 
     rule: str
     subject: str
     series_ids: tuple[int, ...]
-    since_us: int
     late_us: int
+    memory_us: int
+
+    def since_us(self, known: Iterable[Episode]) -> int:
+        """Return from when on `Engine.revise` wants readings, beside the *known* episodes.
+
+        An episode that was open at *late_us* is judged from its start, for the sake of its peak.
+        """
+        begin_us = self.late_us
+        for episode in known:
+            mine = episode.rule == self.rule and episode.subject == self.subject
+            if mine and not _is_over_by(episode, self.late_us):
+                begin_us = min(begin_us, episode.started_at_us)
+        return begin_us - self.memory_us
 
 
 class Engine:
@@ -531,8 +543,8 @@ class Engine:
             binding = self.bindings[number]
             codes = {code for codes in binding.leaves for code in codes}
             ids = tuple(sorted(self.registry.series_ids[code] for code in codes))
-            since_us = late_us - group.memory_us(row) - self._lateness_us
-            out.append(Overdue(binding.rule.code, binding.subject.key, ids, since_us, late_us))
+            memory_us = group.memory_us(row) + self._lateness_us
+            out.append(Overdue(binding.rule.code, binding.subject.key, ids, late_us, memory_us))
         return out
 
     def revise(
@@ -540,10 +552,9 @@ class Engine:
     ) -> list[Transition]:
         """Judge *overdue* again from stored *history*, and return what changes.
 
-        *history* holds all readings of their series from the earliest ``since_us`` on, in any
-        order; *known* the episodes that were stored of these rules and subjects and were not over
-        by then.  The result is exact if an episode that was open at the beginning of *history* is
-        in *known*.  Nobody is paged for what is over.
+        *known* are the episodes that were stored of these rules and subjects and were not over by
+        ``late_us``; *history* holds all readings of their series from ``since_us(known)`` on, in
+        any order.  Nobody is paged for what is over.
         """
         wanted = {(one.rule, one.subject): one for one in overdue}
         numbers = [
@@ -566,21 +577,26 @@ class Engine:
         story = self._stories.get(number)
         told = told | {episode.id: episode for episode in (story.episodes if story else [])}
         since_us = self.settings.since_us
-        if since_us is not None and since_us < overdue.since_us:
+        if since_us is not None and since_us < overdue.since_us(told.values()):
             since_us = None  # history does not reach back to where silence would begin
         past = Engine((), self.registry, replace(self.settings, since_us=since_us), [binding])
         wanted = np.isin(history.series_id, overdue.series_ids)
         readings = past._of_history(history.take(wanted), self._recent, self._dense)
-        if len(readings):
-            past._seed(int(readings.observed_at_us.min()), told.values())
+        before = readings.observed_at_us < overdue.late_us
+        for chunk in chunks_by_time(readings.take(before)):
+            past.feed(chunk, int(chunk.observed_at_us.max()))
+        past._settle(overdue.late_us, told.values())
         lived: dict[str, list[Episode]] = {}
-        for chunk in chunks_by_time(readings):
+        for chunk in chunks_by_time(readings.take(~before)):
             for news in past.feed(chunk, int(chunk.observed_at_us.max())):
                 lived.setdefault(news.episode.id, []).append(news.episode)
         for news in past.advance(self._horizon_us):
             lived.setdefault(news.episode.id, []).append(news.episode)
+        for episode in past.episodes():
+            if episode.id not in lived:  # open since before, and nothing happened
+                lived[episode.id] = [episode]
         old = [e for e in told.values() if not _is_over_by(e, overdue.late_us)]
-        new = [v for e in lived.values() if not _is_over_by(e[-1], overdue.late_us) for v in e]
+        new = [version for versions in lived.values() for version in versions]
         group, row = self._home[number]
         self._adopt(past, number)
         self._publish(group, row, news_of_revision(old, new, self._horizon_us, self._horizon_us))
@@ -597,18 +613,25 @@ class Engine:
             [history, Batch(series_id, kept.at_us, kept.at_us, kept.value, kept.quality)]
         )
 
-    def _seed(self, begin_us: int, told: Iterable[Episode]) -> None:
-        """Let the one binding of this engine be in the episode that was open at *begin_us*."""
+    def _settle(self, at_us: int, told: Iterable[Episode]) -> None:
+        """Let what was *told* of the time before *at_us* be true of the one binding here.
+
+        Its streams have been run up to here, but from an arbitrary beginning; so they are kept, and
+        whether an episode is open is taken from what is known.
+        """
+        group, row = self._home[0]
+        gap_us = int(group.terms.gap_us[row])
+        self._stories.clear()
+        opened = None
         for episode in told:
-            if episode.started_at_us < begin_us and not _is_over_by(episode, begin_us):
-                steps = tuple(step for step in episode.steps if step.at_us < begin_us)
-                if steps:
-                    severity = steps[-1].severity
-                    opened = replace(episode, steps=steps, resolved_at_us=None, severity=severity)
-                    group, row = self._home[0]
-                    group.seed(row, begin_us, opened)
-                    gap_us = int(group.terms.gap_us[row])
-                    self._stories[0] = Story(self.bindings[0], gap_us, [opened])
+            known = episode.before(at_us)
+            if known is None or not known.is_open:
+                continue
+            if known.is_held:
+                known = replace(known, steps=known.steps[:-1])
+            opened = known
+            self._stories[0] = Story(self.bindings[0], gap_us, [opened])
+        group.settle(row, at_us - 1, opened)
 
     def _adopt(self, past: Engine, number: int) -> None:
         """Take over the state of the one binding of *past*."""

@@ -8,7 +8,7 @@ needs only the latest.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
@@ -24,21 +24,25 @@ class StepKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """*at_us* is measured time; *severity* from then on (0 when over), *value* what was read."""
+    """*at_us* is measured time; *severity* from then on (0 when over), *value* what was read.
+
+    *peak* and *unobserved_us* are those of the episode up to here.
+    """
 
     at_us: int
     kind: StepKind
     severity: int
     value: float | None
+    peak: float | None
+    unobserved_us: int
 
 
 @dataclass(frozen=True, slots=True)
 class Episode:
     """One stretch of one binding from its first raised reading to the one that cleared it.
 
-    Times are measured microseconds.  *severity* is the present one, or the last before it was over;
-    *worst* the highest there was.  *peak* is the worst value since *started_at_us*, *value* the one
-    at the last step.  *unobserved_us* lies in gaps between readings; the rest was observed.
+    Times are measured microseconds.  What an episode has come to is what its *steps* say; the last
+    of them is the newest word.
     """
 
     id: str
@@ -47,24 +51,59 @@ class Episode:
     subject: str
     site: str
     started_at_us: int
-    fired_at_us: int
-    resolved_at_us: int | None
-    severity: int
-    worst: int
     steps: tuple[Step, ...]
-    value: float | None
-    peak: float | None
-    unobserved_us: int
+
+    @property
+    def fired_at_us(self) -> int:
+        """When it fired: its first step."""
+        return self.steps[0].at_us
+
+    @property
+    def resolved_at_us(self) -> int | None:
+        """When it was over, None while it is open."""
+        last = self.steps[-1]
+        return last.at_us if last.kind is StepKind.RESOLVED else None
+
+    @property
+    def severity(self) -> int:
+        """The present severity, or the last one before it was over."""
+        return next(step.severity for step in reversed(self.steps) if step.severity)
+
+    @property
+    def worst(self) -> int:
+        """The highest severity there was."""
+        return max(step.severity for step in self.steps)
+
+    @property
+    def value(self) -> float | None:
+        """What was read at the last step that a reading made."""
+        steps = (s for s in reversed(self.steps) if s.kind is not StepKind.HELD)
+        return next(steps).value
+
+    @property
+    def peak(self) -> float | None:
+        """The worst value since it started, up to the last step."""
+        return self.steps[-1].peak
+
+    @property
+    def unobserved_us(self) -> int:
+        """How much of it lies in gaps between readings, up to the last step."""
+        return self.steps[-1].unobserved_us
 
     @property
     def is_open(self) -> bool:
         """Whether it has not been resolved."""
-        return self.resolved_at_us is None
+        return self.steps[-1].kind is not StepKind.RESOLVED
 
     @property
     def is_held(self) -> bool:
         """Whether it waits for data."""
-        return self.is_open and bool(self.steps) and self.steps[-1].kind is StepKind.HELD
+        return self.steps[-1].kind is StepKind.HELD
+
+    def before(self, at_us: int) -> Episode | None:
+        """Return what was known of it before *at_us*, None where it had not fired."""
+        steps = tuple(step for step in self.steps if step.at_us < at_us)
+        return replace(self, steps=steps) if steps else None
 
     def coverage(self, until_us: int) -> float:
         """Return the share (0-1) of its time up to *until_us* that was observed."""

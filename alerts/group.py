@@ -17,7 +17,7 @@ import numpy.typing as npt
 from alerts.binding import Binding
 from alerts.episode import Episode
 from alerts.lanes import Course, Happening, Samples, Terms, advance, blank_courses, blank_lanes
-from alerts.program import CLEAR, UNKNOWN, Above, Column, Frame, Spec, Within
+from alerts.program import CLEAR, RAISE, UNKNOWN, Above, Column, Frame, Spec, Within
 from alerts.recent import Readings
 from alerts.rule import Rule
 from alerts.segments import (
@@ -543,22 +543,33 @@ class Group:
         ]  # fmt: skip
         return max(streams) + lasting + step_us + (gap_us if gap_us < NEVER else 0)
 
-    def seed(self, row: int, before_us: int, episode: Episode) -> None:
-        """Let *row* be in *episode*, last seen just before *before_us*, in every generation."""
-        for generation in self.generations():
-            course = generation.course
-            course.active[row] = True
-            course.seen_us[row] = before_us - 1
-            firing = self.terms.severity[row] <= episode.severity
-            course.lanes["firing"][row] = firing
-            one = course.courses
-            one["open"][row] = True
-            one["seen"][row] = before_us - 1
+    def settle(self, row: int, through_us: int, episode: Episode | None) -> None:
+        """Let *row* be in *episode*, or in none, at *through_us*, and put its checkpoints there.
+
+        The runs of its levels stay as they are; what fires follows from the episode's severity.
+        """
+        live = self.live
+        live.through_us[row] = max(int(live.through_us[row]), through_us)
+        lanes, one = live.course.lanes, live.course.courses
+        severity = episode.severity if episode else 0
+        was_open = one["open"][row]
+        lanes["firing"][row] = self.terms.severity[row] <= severity
+        one["open"][row] = episode is not None
+        one["held"][row] = False
+        one["severity"][row] = severity
+        live.course.active[row] = episode is not None or (lanes["code"][row] == RAISE).any()
+        lived = (
+            episode is not None and bool(was_open) and one["start"][row] == episode.started_at_us
+        )
+        if episode is not None and not lived:
             one["start"][row] = episode.started_at_us
-            one["severity"][row] = episode.severity
             one["lost"][row] = episode.unobserved_us
             one["peak"][row] = np.nan if episode.peak is None else episode.peak
             one["worst"][row] = self._beyond_of(row, episode.peak)
+            if one["seen"][row] == LONG_AGO:
+                one["seen"][row] = through_us
+        for generation in (self.newer, self.older):
+            generation.copy_rows(np.array([row]), live)
 
     def _beyond_of(self, row: int, peak: float | None) -> float:
         if peak is None:

@@ -51,7 +51,7 @@ class Story:
     def hold(self, at_us: int) -> None:
         """Note that the open episode has been without a sample for too long since *at_us*."""
         last = self._open_one()
-        step = Step(at_us, StepKind.HELD, last.severity, None)
+        step = Step(at_us, StepKind.HELD, last.severity, None, last.peak, last.unobserved_us)
         self.versions.append(replace(last, steps=(*last.steps, step)))
 
     def rewind(self, settled_us: int) -> None:
@@ -76,8 +76,6 @@ class Story:
 
     def _opened(self, happening: Happening) -> Episode:
         rule, subject = self.binding.rule, self.binding.subject
-        value = _known(happening.value)
-        step = Step(happening.at_us, StepKind.FIRED, happening.severity, value)
         return Episode(
             id=episode_id(rule.code, subject.key, happening.start_us),
             rule=rule.code,
@@ -85,32 +83,18 @@ class Story:
             subject=subject.key,
             site=subject.site,
             started_at_us=happening.start_us,
-            fired_at_us=happening.at_us,
-            resolved_at_us=None,
-            severity=happening.severity,
-            worst=happening.severity,
-            steps=(step,),
-            value=value,
-            peak=_known(happening.peak),
-            unobserved_us=happening.lost_us,
+            steps=(_step_of(StepKind.FIRED, happening, happening.severity),),
         )
 
     def _step(self, kind: StepKind, happening: Happening, severity: int) -> None:
         last = self._open_one()
-        value = _known(happening.value)
-        over = kind is StepKind.RESOLVED
-        self.versions.append(
-            replace(
-                last,
-                steps=(*last.steps, Step(happening.at_us, kind, severity, value)),
-                severity=last.severity if over else severity,
-                worst=max(last.worst, severity),
-                resolved_at_us=happening.at_us if over else None,
-                value=value,
-                peak=_known(happening.peak),
-                unobserved_us=happening.lost_us,
-            )
-        )
+        step = _step_of(kind, happening, severity)
+        self.versions.append(replace(last, steps=(*last.steps, step)))
+
+
+def _step_of(kind: StepKind, happening: Happening, severity: int) -> Step:
+    value, peak = _known(happening.value), _known(happening.peak)
+    return Step(happening.at_us, kind, severity, value, peak, happening.lost_us)
 
 
 def _known(value: float) -> float | None:
