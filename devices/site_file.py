@@ -8,15 +8,19 @@ another dimension, codes used twice), the latter also where a neighbour's shape 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, TypeVar
 from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from devices.bus import Bus, read_bus
 from devices.document import Document, Path, load, nearest, validate_part
 from devices.duration import parse_duration_s
 from devices.errors import DocumentError, Mistake
+from devices.profile import Point, Profile
+from devices.profile_library import shipped_profile, shipped_profile_names
 from devices.quantity import QUANTITIES
 from devices.registry import Registry
 from devices.series import Device, Series, Transport
@@ -27,6 +31,7 @@ Part = TypeVar("Part", bound=BaseModel)
 
 VERSION = 1
 PAYLOADS = ("json",)
+MODBUS_PAYLOAD = "modbus/"  # before the name of the profile
 
 _CODE = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
@@ -126,7 +131,11 @@ class SeriesEntry(_Entry):
 
 
 class DeviceEntry(_Entry):
-    """One device; *placement* and *interval* hold for its series unless they say otherwise."""
+    """One device; *placement* and *interval* hold for its series unless they say otherwise.
+
+    *bus*, *unit* and *profile* are for Modbus, where *series* may be left out: then it has all
+    those of the profile.
+    """
 
     code: Code
     site: Code
@@ -137,7 +146,10 @@ class DeviceEntry(_Entry):
     interval: Duration | None = None
     max_age: Duration = 30 * 86400.0
     max_ahead: Duration = 300.0
-    series: list[Any] = Field(min_length=1)
+    bus: str | None = None
+    unit: int | None = Field(default=None, ge=1, le=247)
+    profile: str | None = None
+    series: list[Any] = []
 
 
 class SiteDocument(_Entry):
@@ -146,37 +158,60 @@ class SiteDocument(_Entry):
     version: Literal[1]
     sites: list[Any] = Field(min_length=1)
     broker: Any = None
+    buses: list[Any] = []
     retention: dict[str, Duration] = {}
     devices: list[Any] = []
 
 
 @dataclass(frozen=True, slots=True)
-class SiteFile:
-    """A checked site file: the registry it describes, the broker, and retention in seconds.
+class Slave:
+    """A Modbus device on its bus: *unit* is its id there, *profile* how it speaks."""
 
-    *retention_s* maps a quantity (or ``default``) to how long its raw readings are kept.
+    device: Device
+    unit: int
+    profile: Profile
+
+
+@dataclass(frozen=True, slots=True)
+class SiteFile:
+    """A checked site file: the registry it describes, the broker, the buses, retention in seconds.
+
+    *retention_s* maps a quantity (or ``default``) to how long its raw readings are kept.  *slaves*
+    are the Modbus devices by the code of their bus, in the order of the file.  *document* tells
+    places to whoever checks more.
     """
 
     registry: Registry
     broker: BrokerEntry | None
     retention_s: dict[str, float]
+    document: Document
+    buses: tuple[Bus, ...] = ()
+    slaves: Mapping[str, tuple[Slave, ...]] = field(default_factory=dict)
 
 
-def read_site_file(text: str, file: str) -> SiteFile:
-    """Check *text* and return what it describes; *file* is only used to name places."""
+def read_site_file(
+    text: str, file: str, own_profiles: Mapping[str, Profile] | None = None
+) -> SiteFile:
+    """Check *text* and return what it describes; *file* is only used to name places.
+
+    *own_profiles* are profiles of register devices beside those that are shipped, by name.
+    """
     document = load(text, file)
     version = document.data.get("version") if isinstance(document.data, dict) else None
     if isinstance(version, int) and version > VERSION:
         expected = f"{VERSION}: the file is newer than this program"
         raise DocumentError([document.mistake(("version",), version, expected)])
-    return _Resolver(document).resolve()
+    return _Resolver(document, own_profiles or {}).resolve()
 
 
 class _Resolver:
     """Turns the document into the vocabulary, collecting every mistake on the way."""
 
-    def __init__(self, document: Document) -> None:
+    def __init__(self, document: Document, own_profiles: Mapping[str, Profile]) -> None:
         self._document = document
+        self._own_profiles = own_profiles
+        self._buses: dict[str, Bus | None] = {}
+        self._slaves: dict[str, list[Slave]] = {}
         self._mistakes: list[Mistake] = []
         self._sites: dict[str, Site] = {}
         self._zones = available_timezones()
@@ -188,6 +223,8 @@ class _Resolver:
         for index in range(len(entry.sites)):
             self._add_site(None, ("sites", index))
         broker = self._broker() if entry.broker is not None else None
+        for index in range(len(entry.buses)):
+            self._add_bus(("buses", index))
         devices = [
             found
             for index in range(len(entry.devices))
@@ -202,7 +239,14 @@ class _Resolver:
         if self._mistakes:
             raise DocumentError(self._mistakes)
         registry = Registry(tuple(self._sites.values()), tuple(devices))
-        return SiteFile(registry, broker, dict(entry.retention))
+        return SiteFile(
+            registry,
+            broker,
+            dict(entry.retention),
+            self._document,
+            tuple(bus for bus in self._buses.values() if bus is not None),
+            {code: tuple(slaves) for code, slaves in self._slaves.items()},
+        )
 
     def _part(self, path: Path, model: type[Part]) -> Part | None:
         return validate_part(self._document, path, model, self._mistakes)
@@ -245,23 +289,79 @@ class _Resolver:
         if entry is None:
             return None
         self._check_site(entry.site, (*path, "site"))
+        if entry.transport is Transport.MODBUS:
+            return self._slave(entry, path)
         if entry.payload not in PAYLOADS:
             hint = nearest(entry.payload, PAYLOADS)
             self._wrong((*path, "payload"), entry.payload, "one of " + ", ".join(PAYLOADS), hint)
+        for key in ("bus", "unit", "profile"):
+            if (got := getattr(entry, key)) is not None:
+                self._wrong((*path, key), got, f"no {key}, or transport: modbus")
+        if not entry.series:
+            self._wrong((*path, "series"), [], "at least one entry")
         series: list[Series] = []
         for index in range(len(entry.series)):
             self._add_series(entry, (*path, "series", index), series)
-        return Device(
-            code=entry.code,
-            site=entry.site,
-            transport=entry.transport,
-            payload=entry.payload,
-            name_zh=entry.name.zh,
-            name_en=entry.name.en,
-            max_age_s=entry.max_age,
-            max_ahead_s=entry.max_ahead,
-            series=tuple(series),
-        )
+        return _device_of(entry, entry.payload, series)
+
+    def _add_bus(self, path: Path) -> None:
+        bus = read_bus(self._document, path, self._mistakes)
+        data = self._document.at(path)
+        code = bus.code if bus else str(data.get("code")) if isinstance(data, dict) else ""
+        if code in self._buses:
+            self._wrong((*path, "code"), code, "a code that no other bus has")
+        self._buses[code] = bus
+
+    def _slave(self, entry: DeviceEntry, path: Path) -> Device | None:
+        """Return a Modbus device; its profile says what it measures, the entry where."""
+        if "payload" in entry.model_fields_set:
+            expected = "no payload: the profile says how a Modbus device speaks"
+            self._wrong((*path, "payload"), entry.payload, expected)
+        if entry.bus not in self._buses:
+            got, known = entry.bus or "nothing", self._buses
+            self._wrong((*path, "bus"), got, "the code of a bus above", nearest(got, known))
+        profile = self._profile(entry, path)
+        if profile is None:
+            return None
+        series: list[Series] = []
+        if entry.series:
+            for index in range(len(entry.series)):
+                self._add_slave_series(entry, profile, (*path, "series", index), series)
+        else:
+            series = [_slave_series(entry, profile, point) for point in profile.series()]
+        unit = entry.unit if entry.unit is not None else profile.unit
+        device = _device_of(entry, f"{MODBUS_PAYLOAD}{profile.name}", series)
+        self._slaves.setdefault(entry.bus or "", []).append(Slave(device, unit, profile))
+        return device
+
+    def _profile(self, entry: DeviceEntry, path: Path) -> Profile | None:
+        name = entry.profile
+        known = sorted({*shipped_profile_names(), *self._own_profiles})
+        if name not in known:
+            expected = "a profile (greenhouse profiles lists them)"
+            self._wrong((*path, "profile"), name or "nothing", expected, nearest(name or "", known))
+            return None
+        return self._own_profiles.get(name) or shipped_profile(name)
+
+    def _add_slave_series(
+        self, device: DeviceEntry, profile: Profile, path: Path, series: list[Series]
+    ) -> None:
+        """Add one series of a Modbus device: a point of its profile, told by key or quantity."""
+        entry = self._part(path, SeriesEntry)
+        if entry is None:
+            return
+        if entry.site is not None:
+            self._check_site(entry.site, (*path, "site"))
+        if entry.unit is not None:
+            self._wrong((*path, "unit"), entry.unit, "no unit: the profile has it")
+        points = {point.key: point for point in profile.series()}
+        key = entry.key or _default_key(entry.quantity, entry.channel or "")
+        point = points.get(key)
+        if point is None or point.quantity != entry.quantity:
+            expected = f"a point of profile {profile.name}: " + ", ".join(sorted(points))
+            self._wrong((*path, "quantity"), key, expected, nearest(key, points))
+            return
+        series.append(_slave_series(device, profile, point, entry))
 
     def _add_series(self, device: DeviceEntry, path: Path, series: list[Series]) -> None:
         entry = self._part(path, SeriesEntry)
@@ -333,6 +433,47 @@ class _Resolver:
         return broker
 
 
+def _device_of(entry: DeviceEntry, payload: str, series: list[Series]) -> Device:
+    return Device(
+        code=entry.code,
+        site=entry.site,
+        transport=entry.transport,
+        payload=payload,
+        name_zh=entry.name.zh,
+        name_en=entry.name.en,
+        max_age_s=entry.max_age,
+        max_ahead_s=entry.max_ahead,
+        series=tuple(series),
+    )
+
+
+def _default_key(quantity: str, channel: str) -> str:
+    return f"{quantity}.{channel}" if channel else quantity
+
+
+def _slave_series(
+    device: DeviceEntry, profile: Profile, point: Point, entry: SeriesEntry | None = None
+) -> Series:
+    """Return the series that *point* feeds; its values come in the quantity's own unit."""
+    quantity = QUANTITIES[point.quantity or ""]
+    entry = entry or SeriesEntry(quantity=quantity.name)
+    block = next(block for block in profile.blocks if point in block.points)
+    return Series(
+        device=device.code,
+        quantity=quantity.name,
+        channel=point.channel,
+        key=point.key,
+        site=entry.site or device.site,
+        placement=entry.placement or device.placement,
+        medium=entry.medium or quantity.medium,
+        unit=quantity.unit,
+        conversion=Conversion(),
+        interval_s=entry.interval or block.interval_s or device.interval or quantity.interval_s,
+        name_zh=entry.name.zh or point.name_zh,
+        name_en=entry.name.en or point.name_en,
+    )
+
+
 def _series(device: DeviceEntry, entry: SeriesEntry, line: Conversion) -> Series:
     quantity = QUANTITIES[entry.quantity]
     channel = entry.channel or ""
@@ -340,7 +481,7 @@ def _series(device: DeviceEntry, entry: SeriesEntry, line: Conversion) -> Series
         device=device.code,
         quantity=entry.quantity,
         channel=channel,
-        key=entry.key or (f"{entry.quantity}.{channel}" if channel else entry.quantity),
+        key=entry.key or _default_key(entry.quantity, channel),
         site=entry.site or device.site,
         placement=entry.placement or device.placement,
         medium=entry.medium or quantity.medium,

@@ -20,11 +20,11 @@ import click
 
 from devices.errors import DocumentError
 from devices.quantity import QUANTITIES
-from devices.site_file import SiteFile, read_site_file
 from greenhouse.logs import configure_logging
 from greenhouse.settings import Settings, SettingsError, describe, read_settings
 
 if TYPE_CHECKING:
+    from devices.site_file import SiteFile
     from greenhouse.service import Plan
     from storage.dead_letters import DeadLetterStore, KeptLetter
     from storage.registry import RegistryChanges
@@ -48,8 +48,12 @@ def main() -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 def check(file: Path) -> None:
     """Read a site FILE and name every mistake in it."""
+    from greenhouse.site_files import warnings
+
     site_file = load_site_file(file)
     registry = site_file.registry
+    for warning in warnings(site_file):
+        click.echo(f"{file}: look at this: {warning}", err=True)
     click.echo(
         f"{file}: {len(registry.sites)} sites, {len(registry.devices)} devices,"
         f" {len(registry.series)} series: nothing wrong"
@@ -271,10 +275,26 @@ def _with_database(work: Coroutine[None, None, T]) -> T:
         sys.exit(UNDONE)
 
 
+@main.command()
+def profiles() -> None:
+    """List the register profiles that are shipped, with what each reads."""
+    from devices.profile_library import shipped_profile, shipped_profile_names
+
+    for name in shipped_profile_names():
+        profile = shipped_profile(name)
+        click.echo(f"{name}  {profile.maker} {profile.model}: {profile.name_zh}, {profile.name_en}")
+        keys = ", ".join(point.key for point in profile.series())
+        click.echo(f"    {keys}")
+        for _, caveat in profile.caveats:
+            click.echo(f"    note: {caveat}")
+
+
 def load_site_file(file: Path) -> SiteFile:
     """Read and check *file*; print every mistake and end with code 2 when there is one."""
+    from greenhouse.site_files import read_site_files
+
     try:
-        return read_site_file(file.read_text("utf-8"), str(file))
+        return read_site_files(file)
     except DocumentError as error:
         count = len(error.mistakes)
         _refuse(f"{error}\n{count} mistake{'s' if count > 1 else ''} in {file}")

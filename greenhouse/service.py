@@ -32,8 +32,14 @@ from devices.site_file import BrokerEntry, SiteFile
 from greenhouse.registry_keeper import RegistryKeeper
 from greenhouse.replayer import Replayer
 from greenhouse.settings import Settings, SettingsError, read_secret
+from greenhouse.site_files import Codecs, attached
 from ingest.counters import Counters
 from ingest.gap_journal import GapJournal
+from ingest.modbus.assembly import dtu_names, make_bus
+from ingest.modbus.bus import Bus
+from ingest.modbus.bus_core import PollResult
+from ingest.modbus.collector import ModbusCollector
+from ingest.modbus.dial_in import DialIn
 from ingest.mqtt.collector import MqttCollector
 from ingest.mqtt.memory import MemoryFile
 from ingest.mqtt.mqtt5 import Mqtt5Connection
@@ -97,13 +103,15 @@ async def run_service(
                 server = _Server(_uvicorn_config(house.app()))
                 http = tasks.create_task(server.serve(sockets=[sock]), name="http")
                 listening(sock.getsockname()[1])
-            collector = None
-            if house.collector is not None:
-                collector = tasks.create_task(house.collector.run(stop), name="mqtt")
+            collectors = [
+                tasks.create_task(collector.run(stop), name=name)
+                for name, collector in (("mqtt", house.mqtt), ("modbus", house.modbus))
+                if collector is not None
+            ]
             await stop.wait()
             _log.info("stopping")
-            if collector is not None:
-                await asyncio.wait([collector])
+            if collectors:
+                await asyncio.wait(collectors)
             if http is not None:
                 server.should_exit = True
                 await asyncio.wait([http])
@@ -125,13 +133,15 @@ class _House:
         self.letters = DeadLetterStore(pool)
         self.gaps = GapStore(pool)
         broker = plan.site_file.broker
-        self.decoders = DecoderSource(broker.topic if broker else _DEFAULT_TOPIC, CODECS)
+        codecs = Codecs(CODECS, plan.site_file)
+        self.decoders = DecoderSource(broker.topic if broker else _DEFAULT_TOPIC, codecs)
         folder = plan.settings.spool_dir
         self.registry = RegistryKeeper(pool, self.decoders, folder / "registry.json")
         self.journal = GapJournal(folder / "gaps.json", self.counters)
         self.spool: Spool | None = None
         self.pipeline: Pipeline | None = None
-        self.collector: MqttCollector | None = None
+        self.mqtt: MqttCollector | None = None
+        self.modbus: ModbusCollector | None = None
 
     @classmethod
     async def open(cls, plan: Plan, stack: AsyncExitStack) -> _House:
@@ -163,10 +173,34 @@ class _House:
         await house.registry.recall()
         await house.journal.recall()
         if mqtt is not None:
-            house.collector = house._collector(mqtt, house.spool)
+            house.mqtt = house._mqtt(mqtt, house.spool)
+        if plan.site_file.buses:
+            house.modbus = house._modbus(house.spool)
         return house
 
-    def _collector(self, mqtt: MqttSettings, spool: Spool) -> MqttCollector:
+    def _modbus(self, spool: Spool) -> ModbusCollector:
+        """Return the collector of all buses; their turns are spread so that none ask at once."""
+        site_file, settings = self.plan.site_file, self.plan.settings
+        names = dtu_names(site_file.buses)
+        dial_in = DialIn(settings.dial_in_host, settings.dial_in_port, names) if names else None
+        now_s = asyncio.get_running_loop().time()
+
+        def make_buses(publish: Callable[[str, PollResult], None]) -> list[Bus]:
+            return [
+                make_bus(
+                    bus,
+                    attached(site_file.slaves.get(bus.code, ())),
+                    publish,
+                    now_s,
+                    dial_in,
+                    phase_s=index / len(site_file.buses),
+                )
+                for index, bus in enumerate(site_file.buses)
+            ]
+
+        return ModbusCollector(make_buses, spool, self.journal, dial_in)
+
+    def _mqtt(self, mqtt: MqttSettings, spool: Spool) -> MqttCollector:
         broker = self.plan.site_file.broker
         newest = broker is not None and broker.protocol == "5"
         return MqttCollector(
@@ -265,9 +299,9 @@ class _House:
 
     def _broker_health(self) -> tuple[BrokerHealth, ...]:
         broker = self.plan.site_file.broker
-        if self.collector is None or broker is None:
+        if self.mqtt is None or broker is None:
             return ()
-        status = self.collector.status
+        status = self.mqtt.status
         name = f"{broker.host}:{broker.port}"
         return (BrokerHealth(name, status.connected, status.problem),)
 

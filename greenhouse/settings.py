@@ -46,6 +46,8 @@ class Settings:
     log_level: str
     log_format: str
     stop_timeout_s: float
+    dial_in_host: str
+    dial_in_port: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("LOG_FORMAT", "text", _one_of("text", "json"), "how it is logged"),
     Setting("STOP_TIMEOUT", "10s", parse_duration_s,
             "how long an orderly stop may take before what is left stays in the spool"),
+    Setting("DIAL_IN_HOST", "127.0.0.1", _words,
+            "address on which DTUs are awaited that connect to us"),
+    Setting("DIAL_IN_PORT", "8899", _whole(0, 65535), "port on which they are awaited"),
 )  # fmt: skip
 
 
@@ -172,6 +177,8 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         log_level=values["LOG_LEVEL"],
         log_format=values["LOG_FORMAT"],
         stop_timeout_s=values["STOP_TIMEOUT"],
+        dial_in_host=values["DIAL_IN_HOST"],
+        dial_in_port=values["DIAL_IN_PORT"],
     )
 
 

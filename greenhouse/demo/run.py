@@ -23,23 +23,22 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from devices.site_file import read_site_file
 from firmware_sims.fleet import run_fleet
+from firmware_sims.modbus_house import modbus_house
 from firmware_sims.mqtt_node import BrokerAddress
-from firmware_sims.scenario import shipped, shipped_site_file
+from firmware_sims.scenario import shipped
+from greenhouse.demo.base import HOST, demo_site_text
 from greenhouse.demo.broker import EmbeddedBroker
 from greenhouse.demo.children import Child, ChildError, free_port, port_is_free, start_child
 from greenhouse.demo.database import EmbeddedDatabase
 
-HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
-_SITE = "small-base"
-_BROKER_LINES = "  host: 127.0.0.1\n  port: 1883\n"
 _HISTORY_S = 3 * 3600.0
 _READY_S = 60.0
 _LIVE_S = 60.0
 _FRESH_S = 60.0
 _POLL_S = 0.2
+_MODBUS_SEED = 4
 
 Say = Callable[[str], None]
 
@@ -99,13 +98,15 @@ class _Demo:
             await broker.start()
             self._children.append(broker.child)
         async with self._step("service"):
-            service = await self._start_service(database, broker)
+            line = modbus_house(_MODBUS_SEED, time.time())
+            modbus_port = await stack.enter_async_context(line.listening(HOST))
+            service = await self._start_service(database, broker, modbus_port)
             stack.push_async_callback(service.stop, signal.SIGTERM, 15.0)
             self._children.append(service)
             await self._until(stop, _READY_S, service, self._is_ready)
         if stop.is_set():
             return
-        async with self._step("simulated base (3 houses, weather station, fertigation unit)"):
+        async with self._step("simulated base (4 houses, weather station, fertigation unit)"):
             await self._start_fleet(stack, broker)
             await self._until(stop, _LIVE_S, service, self._is_live)
 
@@ -152,10 +153,11 @@ Ctrl-C stops everything."""
         yield
         self._say(f"    ready after {time.monotonic() - started:.1f} s")
 
-    async def _start_service(self, database: EmbeddedDatabase, broker: EmbeddedBroker) -> Child:
+    async def _start_service(
+        self, database: EmbeddedDatabase, broker: EmbeddedBroker, modbus_port: int
+    ) -> Child:
         site_file = self._folder / "site.yaml"
-        site_file.write_text(_site_text(broker), "utf-8")
-        read_site_file(site_file.read_text("utf-8"), str(site_file))
+        site_file.write_text(demo_site_text(broker, modbus_port), "utf-8")
         self._token()
         secret = self._folder / "dsn.secret"
         secret.touch(mode=0o600)
@@ -215,7 +217,7 @@ Ctrl-C stops everything."""
 
     def _is_live(self) -> bool:
         """Whether half of the series have a value of this very minute."""
-        latest = _get(f"{self.address}/api/v1/latest")
+        latest = _get(f"{self.address}/api/v1/latest?unseen=true")
         fresh = [one for one in latest if time.time() - _seconds(one) < _FRESH_S]
         return len(fresh) * 2 > len(latest) > 0
 
@@ -230,15 +232,6 @@ Ctrl-C stops everything."""
             file.touch(mode=0o600)
             file.write_text(secrets.token_urlsafe(24), "ascii")
         return file.read_text("ascii").strip()
-
-
-def _site_text(broker: EmbeddedBroker) -> str:
-    """Return the shipped site file with the demo's own broker in it."""
-    text = shipped_site_file(_SITE)
-    if _BROKER_LINES not in text:
-        raise ChildError("the shipped site file has another broker section than the demo expects")
-    lines = f'  host: {HOST}\n  port: {broker.port}\n  protocol: "{broker.protocol}"\n'
-    return text.replace(_BROKER_LINES, lines)
 
 
 def _choose_port(wanted: int | None) -> int:

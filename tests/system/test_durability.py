@@ -9,8 +9,10 @@ import threading
 import time
 from pathlib import Path
 
+import paho.mqtt.client as paho
 import psycopg
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 
 from firmware_sims.load import Load, device_code, read_ledger, reading_value, site_file_text
 from tests.rig.service import ServiceProcess
@@ -340,9 +342,7 @@ def test_a_flood_of_nonsense_stops_nobody(tmp_path, timescale_dsn, broker, event
 
 
 def _flood(port: int, stop: threading.Event, chance: random.Random) -> None:
-    import paho.mqtt.client as paho
-
-    client = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id="nonsense")
+    client = paho.Client(CallbackAPIVersion.VERSION2, client_id="nonsense")
     client.connect("127.0.0.1", port)
     client.loop_start()
     while not stop.is_set():

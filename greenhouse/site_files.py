@@ -1,0 +1,119 @@
+"""Site files on the disk: with the profiles beside them, checked for what their buses can do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from devices.codecs.registers import RegisterCodec
+from devices.codecs.sample import Codec
+from devices.errors import DocumentError, Mistake
+from devices.profile import Profile, read_profile
+from devices.profile_library import shipped_profile, shipped_profile_names
+from devices.site_file import MODBUS_PAYLOAD, SiteFile, Slave, read_site_file
+from ingest.modbus.assembly import Attached, bus_mistakes, bus_warnings
+
+PROFILES = "profiles"
+
+
+def read_site_files(file: Path) -> SiteFile:
+    """Read *file* and every profile in the folder ``profiles`` beside it.
+
+    Raises `DocumentError` with every mistake in all of them, a bus that cannot keep up included;
+    OSError and UnicodeDecodeError for what cannot be read at all.
+    """
+    mistakes: list[Mistake] = []
+    own = own_profiles(file.parent / PROFILES, mistakes)
+    text = file.read_text("utf-8")
+    try:
+        site_file = read_site_file(text, str(file), own)
+    except DocumentError as error:
+        raise DocumentError([*mistakes, *error.mistakes]) from error
+    mistakes += _bus_mistakes(site_file)
+    if mistakes:
+        raise DocumentError(mistakes)
+    return site_file
+
+
+def own_profiles(folder: Path, mistakes: list[Mistake]) -> dict[str, Profile]:
+    """Return the profiles in *folder* by name, adding to *mistakes* what is wrong with them."""
+    found: dict[str, Profile] = {}
+    if not folder.is_dir():
+        return found
+    for file in sorted(folder.glob("*.yaml")):
+        try:
+            profile = read_profile(file.read_text("utf-8"), str(file))
+        except DocumentError as error:
+            mistakes += error.mistakes
+        except (OSError, UnicodeDecodeError) as error:
+            mistakes.append(Mistake(str(file), 1, 1, "", str(error), "a readable text file"))
+        else:
+            found[profile.name] = profile
+    return found
+
+
+def attached(slaves: tuple[Slave, ...]) -> list[Attached]:
+    """Return devices as their bus wants them: what to poll, and how often."""
+    return [
+        Attached(
+            slave.device.code,
+            slave.unit,
+            slave.profile,
+            {series.key: series.interval_s for series in slave.device.series},
+        )
+        for slave in slaves
+    ]
+
+
+def _bus_mistakes(site_file: SiteFile) -> list[Mistake]:
+    """Return what the devices on a bus make impossible, with the arithmetic, at the bus' place."""
+    data = site_file.document.data.get("buses") or []
+    codes = [str(entry.get("code")) for entry in data if isinstance(entry, dict)]
+    found: list[Mistake] = []
+    for bus in site_file.buses:
+        place = site_file.document.place(("buses", codes.index(bus.code)))
+        where = (site_file.document.file, place.line, place.column, f"buses[{bus.code}]")
+        texts = bus_mistakes(bus, attached(site_file.slaves.get(bus.code, ())))
+        expected = "devices that the bus can serve in time, each with a unit of its own"
+        found += [Mistake(*where, text, expected) for text in texts]
+    return found
+
+
+def warnings(site_file: SiteFile) -> list[str]:
+    """Return what a person should look at though it is not wrong."""
+    return [
+        warning
+        for bus in site_file.buses
+        for warning in bus_warnings(bus, attached(site_file.slaves.get(bus.code, ())))
+    ]
+
+
+class Codecs(Mapping[str, Codec]):
+    """Every codec by the payload name of its devices; those of register profiles are made when
+    somebody asks, for there are many and a base has few.
+    """
+
+    def __init__(self, plain: Mapping[str, Codec], site_file: SiteFile) -> None:
+        self._made = dict(plain)
+        self._own = {
+            MODBUS_PAYLOAD + slave.profile.name: slave.profile
+            for slaves in site_file.slaves.values()
+            for slave in slaves
+        }
+        shipped = (MODBUS_PAYLOAD + name for name in shipped_profile_names())
+        self._names = [*plain, *{*shipped, *self._own}]
+
+    def __getitem__(self, name: str) -> Codec:
+        """Return the codec for payload *name*; raise KeyError if there is none."""
+        if name not in self._made:
+            if name not in self._names:
+                raise KeyError(name)
+            profile = self._own.get(name) or shipped_profile(name.removeprefix(MODBUS_PAYLOAD))
+            self._made[name] = RegisterCodec(profile)
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
