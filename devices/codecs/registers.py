@@ -155,14 +155,16 @@ class ReadDecoder:
         self._address, self._count = address, count
         self._bits = bool(points) and points[0].function in _BIT_FUNCTIONS
         self._groups = list(self._grouped())
+        self._whole = _plain_run(self._groups)
         ratios = [point.ratio for point in points]
-        self._times = np.array([float(ratio.numerator) for ratio in ratios])
-        self._over = np.array([float(ratio.denominator) for ratio in ratios])
-        self._shift = np.array([point.shift for point in points])
-        self._low = np.array([point.low for point in points])
-        self._high = np.array([point.high for point in points])
-        self._noise = np.array([-point.noise_below_zero for point in points])
-        self._has_noise = any(point.noise_below_zero for point in points)
+        # What does nothing for any point is left out: most devices need one division.
+        self._times = _unless(1.0, [float(ratio.numerator) for ratio in ratios])
+        self._over = _unless(1.0, [float(ratio.denominator) for ratio in ratios])
+        self._shift = _unless(0.0, [point.shift for point in points])
+        self._low = _unless(-math.inf, [point.low for point in points])
+        self._high = _unless(math.inf, [point.high for point in points])
+        self._noise = _unless(0.0, [-point.noise_below_zero for point in points])
+        self._may_be_no_number = any(point.type.is_float or point.type.is_bcd for point in points)
         self._sentinels = [
             (column, _as_type(sorted(point.sentinels), point.type))
             for column, point in enumerate(points)
@@ -174,6 +176,9 @@ class ReadDecoder:
 
         NaN stands for a decimal digit above nine and for a float that is not a number.
         """
+        if self._whole is not None:
+            start, end, dtype = self._whole
+            return np.ascontiguousarray(data[:, start:end]).view(dtype).astype(np.float64)
         out = np.empty((len(data), len(self.points)))
         if self._bits:
             bits = np.unpackbits(data, axis=1, bitorder="little")
@@ -195,15 +200,20 @@ class ReadDecoder:
         A sentinel, a number that is none and a wrong decimal digit become NaN; a value outside of
         the sensor's range is kept and marked.
         """
-        value = raw * self._times / self._over + self._shift
+        value = raw if self._times is None else raw * self._times
+        if self._over is not None:
+            value = value / self._over
+        if self._shift is not None:
+            value = value + self._shift
+        value = value.copy() if value is raw else value
         quality = np.zeros(raw.shape, np.int32)
-        if self._has_noise:
+        if self._noise is not None:
             value[(value < 0) & (value >= self._noise)] = 0.0
-        outside = (value < self._low) | (value > self._high)
-        if outside.any():
-            quality[outside] |= Quality.SENSOR_RANGE
-        finite = np.isfinite(raw)
-        if not finite.all():
+        if self._low is not None:
+            quality[value < self._low] = Quality.SENSOR_RANGE
+        if self._high is not None:
+            quality[value > self._high] = Quality.SENSOR_RANGE
+        if self._may_be_no_number and not (finite := np.isfinite(raw)).all():
             quality[np.isnan(raw)] = Quality.MISSING
             quality[np.isinf(raw)] = Quality.SENTINEL
             value[~finite] = np.nan
@@ -238,6 +248,23 @@ class ReadDecoder:
                 digits,
                 np.array([point.bit for point in points], np.uint16) if is_bit else None,
             )
+
+
+def _unless(neutral: float, numbers: Sequence[float]) -> FloatArray | None:
+    """Return *numbers* as an array, None if all are *neutral*."""
+    return None if all(number == neutral for number in numbers) else np.array(numbers)
+
+
+def _plain_run(groups: Sequence[_Group]) -> tuple[int, int, str] | None:
+    """Return (first byte, end, type) if the points are one run of neighbours of one type."""
+    if len(groups) != 1:
+        return None
+    group = groups[0]
+    start = int(group.gather[0])
+    in_order = np.array_equal(group.gather, np.arange(start, start + len(group.gather)))
+    if not in_order or group.digits or group.bit is not None:
+        return None
+    return start, start + len(group.gather), group.dtype
 
 
 def _as_type(codes: Sequence[float], kind: RegisterType) -> FloatArray:
@@ -322,7 +349,7 @@ class RegisterCodec:
 
     def __init__(self, profile: Profile, keys: Collection[str] | None = None) -> None:
         self._profile = profile
-        self._decoders: dict[tuple[int, int, int], ReadDecoder] = {}
+        self._decoders: dict[tuple[int, int, int], tuple[ReadDecoder, bool]] = {}
         every = {point.key for point in profile.series()}
         self._series = every if keys is None else every.intersection(keys)
         self._spoilers = [point for point in profile.points if point.spoils]
@@ -334,10 +361,10 @@ class RegisterCodec:
         samples: list[Sample] = []
         known = False
         for read in poll.reads:
-            decoder = self._decoder(read)
+            decoder, wants_all = self._decoder(read)
             known = known or bool(decoder.points)
             if decoder.points:
-                samples += self._samples(read, decoder, spoilt)
+                samples += self._samples(read, decoder, wants_all, spoilt)
         if not known:
             ranges = ", ".join(f"{r.function}:{r.address}+{r.count}" for r in poll.reads) or "none"
             raise DecodeError(
@@ -346,7 +373,7 @@ class RegisterCodec:
         return samples or [Sample(poll.reads[0].at_us, {})]
 
     def _samples(
-        self, read: Read, decoder: ReadDecoder, spoilt: Mapping[str, int]
+        self, read: Read, decoder: ReadDecoder, wants_all: bool, spoilt: Mapping[str, int]
     ) -> Iterable[Sample]:
         if read.error:
             missing = dict.fromkeys(key for key in decoder.keys if key in self._series)
@@ -354,8 +381,8 @@ class RegisterCodec:
                 yield Sample(read.at_us, missing, quality=int(Quality.COMMUNICATION))
             return
         _, value, quality = decoder.decode(read.data)
-        if not spoilt and self._series.issuperset(decoder.keys) and not quality.any():
-            yield Sample(read.at_us, dict(zip(decoder.keys, value.tolist(), strict=True)))
+        if wants_all and not spoilt and not quality.any():
+            yield Sample(read.at_us, dict(zip(decoder.keys, value.tolist(), strict=False)))
             return
         grouped: dict[int, dict[str, float | None]] = {}
         for key, number, bits in zip(decoder.keys, value.tolist(), quality.tolist(), strict=True):
@@ -375,7 +402,7 @@ class RegisterCodec:
             return {}
         states: dict[str, float | None] = {}
         for read in poll.reads:
-            decoder = self._decoder(read)
+            decoder, _ = self._decoder(read)
             if not any(point.spoils for point in decoder.points):
                 continue
             raw = None if read.error else decoder.decode(read.data)[0]
@@ -393,8 +420,11 @@ class RegisterCodec:
                         out[key] = out.get(key, 0) | bits
         return out
 
-    def _decoder(self, read: Read) -> ReadDecoder:
-        """Return the decoder of one range; a device is asked for the same few for ever."""
+    def _decoder(self, read: Read) -> tuple[ReadDecoder, bool]:
+        """Return the decoder of one range, and whether all its points feed series.
+
+        A device is asked for the same few ranges for ever.
+        """
         key = (read.function, read.address, read.count)
         if found := self._decoders.get(key):
             return found
@@ -408,8 +438,9 @@ class RegisterCodec:
         ]
         if len(self._decoders) >= _MAX_DECODERS:
             self._decoders.clear()
-        decoder = self._decoders[key] = ReadDecoder(points, read.address, read.count)
-        return decoder
+        decoder = ReadDecoder(points, read.address, read.count)
+        found = self._decoders[key] = (decoder, self._series.issuperset(decoder.keys))
+        return found
 
 
 def _spoils(spoil: Spoil, state: float | None) -> int:

@@ -15,6 +15,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from devices.codecs.registers import Read
 from ingest.modbus.breaker import Breaker, BreakerSettings, SlaveState
 from ingest.modbus.bus_status import BusCounters, BusStatus, SlaveStatus
@@ -91,8 +93,7 @@ class Close:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(msgspec.Struct, frozen=True):
     """Send this and wait for frames until the deadline."""
 
     request: Request
@@ -100,8 +101,7 @@ class Send:
     deadline_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(msgspec.Struct, frozen=True, gc=False):
     """Do nothing until then, or until something comes in."""
 
     until_s: float
@@ -110,8 +110,7 @@ class Wait:
 Step = Connect | Close | Send | Wait
 
 
-@dataclass(frozen=True, slots=True)
-class PollResult:
+class PollResult(msgspec.Struct, frozen=True):
     """What one turn at one device brought."""
 
     device: str

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
 
+import msgspec
+
 from ingest.modbus.request import ReadRequest, Request
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """The reply is what was asked for; *data* is the registers, empty for a write."""
 
     data: bytes

@@ -18,6 +18,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import cast
 
+import msgspec
 from pymodbus.transport.serialtransport import create_serial_connection
 from serial import SerialException
 
@@ -59,8 +60,7 @@ class SerialEndpoint:
         return f"{self.port} {self.line}"
 
 
-@dataclass(frozen=True, slots=True)
-class Arrived:
+class Arrived(msgspec.Struct, frozen=True):
     """A frame, with the time at which its last byte was here (microseconds UTC)."""
 
     frame: Frame
