@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 SLOW_AFTER_S = 60.0
@@ -40,6 +41,26 @@ class BrokerHealth:
 
 
 @dataclass(frozen=True, slots=True)
+class BusDeviceHealth:
+    """One device on a bus: *state* is ``unknown``, ``up``, ``suspect`` or ``down``."""
+
+    device: str
+    state: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BusHealth:
+    """One Modbus bus; *counts* are totals since the start, by their names."""
+
+    name: str
+    connected: bool
+    reason: str = ""
+    devices: tuple[BusDeviceHealth, ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
     """What every part of the service says of itself; *spool* is None where nothing is ingested."""
 
@@ -47,6 +68,7 @@ class Health:
     database: DatabaseHealth
     spool: SpoolHealth | None = None
     brokers: tuple[BrokerHealth, ...] = ()
+    buses: tuple[BusHealth, ...] = ()
 
 
 class Condition(StrEnum):
@@ -61,12 +83,16 @@ def condition(health: Health) -> Condition:
     """Return the worst that any part of *health* stands for.
 
     Without the database nothing can be read, without room in the spool nothing can be accepted:
-    that is unavailable.  A broker that is away or a spool that falls behind is degraded.
+    that is unavailable.  A broker, a bus or a device on a bus that is away, or a spool that falls
+    behind, is degraded.
     """
     spool = health.spool
     if not health.database.reachable or (spool and not spool.accepting):
         return Condition.UNAVAILABLE
-    if not all(broker.connected for broker in health.brokers):
+    away = [broker for broker in health.brokers if not broker.connected]
+    if away or not all(bus.connected for bus in health.buses):
+        return Condition.DEGRADED
+    if any(one.state == "down" for bus in health.buses for one in bus.devices):
         return Condition.DEGRADED
     if spool and spool.lag_s > SLOW_AFTER_S:
         return Condition.DEGRADED

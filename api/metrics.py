@@ -116,3 +116,23 @@ def _gauges(health: Health) -> Iterator[Metric]:
     for broker in health.brokers:
         brokers.add_metric([broker.name], float(broker.connected))
     yield brokers
+    yield from _bus_metrics(health)
+
+
+def _bus_metrics(health: Health) -> Iterator[Metric]:
+    connected = GaugeMetricFamily(
+        "greenhouse_bus_connected", "Whether a Modbus bus is connected", labels=["bus"]
+    )
+    device_up = GaugeMetricFamily(
+        "greenhouse_bus_device_up", "Whether a device on a bus answers", labels=["bus", "device"]
+    )
+    events = CounterMetricFamily(
+        "greenhouse_bus_events", "What happened on a Modbus bus", labels=["bus", "event"]
+    )
+    for bus in health.buses:
+        connected.add_metric([bus.name], float(bus.connected))
+        for one in bus.devices:
+            device_up.add_metric([bus.name, one.device], float(one.state in ("up", "suspect")))
+        for event, number in bus.counts.items():
+            events.add_metric([bus.name, event], number)
+    yield from (connected, device_up, events)

@@ -202,6 +202,24 @@ class BrokerHealthShape(_Shape):
     reason: str
 
 
+class BusDeviceHealthShape(_Shape):
+    """A device on a bus."""
+
+    device: str
+    state: Literal["unknown", "up", "suspect", "down"]
+    reason: str
+
+
+class BusHealthShape(_Shape):
+    """A Modbus bus with its devices, and what was counted on it since the start."""
+
+    name: str
+    connected: bool
+    reason: str
+    devices: list[BusDeviceHealthShape]
+    counts: dict[str, int]
+
+
 class HealthShape(_Shape):
     """How the service is; the parts are only told to who may read."""
 
@@ -210,3 +228,4 @@ class HealthShape(_Shape):
     database: DatabaseHealthShape | None = None
     spool: SpoolHealthShape | None = None
     brokers: list[BrokerHealthShape] | None = None
+    buses: list[BusHealthShape] | None = None

@@ -18,17 +18,21 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import click
 
+from devices.document import nearest
 from devices.errors import DocumentError
 from devices.quantity import QUANTITIES
 from greenhouse.logs import configure_logging
 from greenhouse.settings import Settings, SettingsError, describe, read_settings
 
 if TYPE_CHECKING:
+    from devices.bus import Bus
+    from devices.profile import Profile
     from devices.site_file import SiteFile
     from greenhouse.service import Plan
     from storage.dead_letters import DeadLetterStore, KeptLetter
     from storage.registry import RegistryChanges
 
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 # Exit codes: 0 done, 1 could not be done now, 2 something given to us is wrong.
@@ -248,9 +252,6 @@ def _excerpt(payload: bytes) -> str:
     return shown + (f" ... ({len(payload)} bytes)" if len(payload) > 120 else "")
 
 
-T = TypeVar("T")
-
-
 def _with_letters(
     settings: Settings, work: Callable[[DeadLetterStore], Coroutine[None, None, T]]
 ) -> T:
@@ -272,6 +273,114 @@ def _with_database(work: Coroutine[None, None, T]) -> T:
         return asyncio.run(work)
     except StorageError as error:
         click.echo(f"the database: {error}", err=True)
+        sys.exit(UNDONE)
+
+
+@main.group()
+def modbus() -> None:
+    """Look at a Modbus bus of a site file by hand; gently, one request at a time."""
+
+
+@modbus.command("read")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("bus")
+@click.argument("unit", type=click.IntRange(0, 255))
+@click.option("--profile", help="Show everything that this profile knows of the device.")
+@click.option("--function", default=3, show_default=True, type=click.IntRange(1, 4))
+@click.option("--address", type=click.IntRange(0, 65535), help="First address, counted from 0.")
+@click.option("--count", default=1, show_default=True, type=click.IntRange(1, 2000))
+@click.option("--orders", is_flag=True, help="Show pairs of registers in all four orders of bytes.")
+@click.option("--timeout", default=1.0, show_default=True, help="Seconds to wait for a reply.")
+def modbus_read_command(
+    file: Path,
+    bus: str,
+    unit: int,
+    profile: str | None,
+    function: int,
+    address: int | None,
+    count: int,
+    orders: bool,
+    timeout: float,
+) -> None:
+    """Read registers of UNIT on BUS and show what they mean."""
+    from ingest.modbus.request import ReadRequest
+    from ingest.modbus.survey import lines_of, modbus_read, modbus_read_profile, opened
+
+    site_file = load_site_file(file)
+    chosen = _profile(site_file, profile) if profile else None
+    if chosen is None and address is None:
+        _refuse("got neither --profile nor --address, expected one of them")
+
+    async def work() -> list[str]:
+        async with opened(_bus(site_file, bus), asyncio.get_running_loop().time()) as line:
+            if address is None and chosen is not None:
+                return lines_of(await modbus_read_profile(line, unit, chosen, timeout))
+            request = ReadRequest(unit, function, address or 0, count)
+            return lines_of(await modbus_read(line, [request], chosen, orders, timeout))
+
+    for text in _on_the_bus(work()):
+        click.echo(text)
+
+
+@modbus.command("scan")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("bus")
+@click.option("--first", default=1, show_default=True, type=click.IntRange(1, 247))
+@click.option("--last", default=247, show_default=True, type=click.IntRange(1, 247))
+@click.option("--timeout", default=0.3, show_default=True, help="Seconds to wait for a reply.")
+def modbus_scan_command(file: Path, bus: str, first: int, last: int, timeout: float) -> None:
+    """Find out which units answer on BUS, and which profiles fit them."""
+    from devices.profile_library import shipped_profile, shipped_profile_names
+    from ingest.modbus.survey import modbus_scan, opened
+
+    site_file = load_site_file(file)
+    own = {slave.profile.name: slave.profile for _, s in site_file.slaves.items() for slave in s}
+    known = {name: shipped_profile(name) for name in shipped_profile_names()} | own
+
+    async def work() -> int:
+        found = 0
+        async with opened(_bus(site_file, bus), asyncio.get_running_loop().time()) as line:
+            units = range(first, last + 1)
+            async for one in modbus_scan(line, units, list(known.values()), timeout):
+                found += 1
+                fits = [f"{fit.profile} {fit.plausible}/{fit.points}" for fit in one.fits[:5]]
+                click.echo(f"unit {one.unit}: {', '.join(fits) or 'no profile fits'}")
+        return found
+
+    click.echo(f"{_on_the_bus(work())} units answered")
+
+
+def _bus(site_file: SiteFile, code: str) -> Bus:
+    for bus in site_file.buses:
+        if bus.code == code:
+            return bus
+    known = ", ".join(bus.code for bus in site_file.buses) or "none: the file has no buses"
+    _refuse(f"got bus {code!r}, expected one of {known}")
+
+
+def _profile(site_file: SiteFile, name: str) -> Profile:
+    from devices.profile_library import shipped_profile, shipped_profile_names
+
+    for slaves in site_file.slaves.values():
+        for slave in slaves:
+            if slave.profile.name == name:
+                return slave.profile
+    if name not in shipped_profile_names():
+        hint = nearest(name, shipped_profile_names())
+        _refuse(f"got profile {name!r}, expected one that greenhouse profiles lists ({hint}?)")
+    return shipped_profile(name)
+
+
+def _on_the_bus(work: Coroutine[None, None, T]) -> T:
+    """Run *work*; say in one line why the bus could not be asked."""
+    from ingest.collector import IngestError
+
+    try:
+        return asyncio.run(work)
+    except ValueError as error:  # a request that no device could be asked
+        _refuse(str(error))
+    except IngestError as error:
+        click.echo(f"the bus: {error}", err=True)
         sys.exit(UNDONE)
 
 

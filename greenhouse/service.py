@@ -15,7 +15,7 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +23,14 @@ from pathlib import Path
 import uvicorn
 
 from api.app import create_app
-from api.health import BrokerHealth, DatabaseHealth, Health, SpoolHealth
+from api.health import (
+    BrokerHealth,
+    BusDeviceHealth,
+    BusHealth,
+    DatabaseHealth,
+    Health,
+    SpoolHealth,
+)
 from api.services import ApiSettings, Services
 from api.tokens import Tokens
 from devices.codecs.json import JsonCodec
@@ -282,6 +289,7 @@ class _House:
             ),
             spool=self._spool_health(),
             brokers=self._broker_health(),
+            buses=self._bus_health(),
         )
 
     def _spool_health(self) -> SpoolHealth | None:
@@ -295,6 +303,22 @@ class _House:
             lag_s=lag.age_s,
             size_bytes=self.spool.used_bytes,
             reason=problem or writing,
+        )
+
+    def _bus_health(self) -> tuple[BusHealth, ...]:
+        if self.modbus is None:
+            return ()
+        return tuple(
+            BusHealth(
+                status.bus,
+                status.connected,
+                status.error,
+                tuple(
+                    BusDeviceHealth(one.device, one.state.value, one.error) for one in status.slaves
+                ),
+                asdict(status.counters),
+            )
+            for status in self.modbus.status()
         )
 
     def _broker_health(self) -> tuple[BrokerHealth, ...]:

@@ -3,7 +3,16 @@ import logging
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from api.health import BrokerHealth, Condition, DatabaseHealth, Health, SpoolHealth, condition
+from api.health import (
+    BrokerHealth,
+    BusDeviceHealth,
+    BusHealth,
+    Condition,
+    DatabaseHealth,
+    Health,
+    SpoolHealth,
+    condition,
+)
 from tests.api.base import BEARER, make_base
 
 UP = DatabaseHealth(True, "timescaledb_apache")
@@ -49,7 +58,26 @@ async def test_health_tells_its_parts_only_to_who_may_read(base):
             "database": {"reachable": True, "edition": "timescaledb_apache", "reason": ""},
             "spool": {"accepting": True, "lag_s": 0.4, "size_bytes": 5000, "reason": ""},
             "brokers": [{"name": "main", "connected": False, "reason": "connection refused"}],
+            "buses": [],
         }
+
+
+async def test_a_bus_and_a_dead_device_on_it_are_told_and_counted(base):
+    devices = (BusDeviceHealth("soil-1", "up"), BusDeviceHealth("soil-2", "down", "silent"))
+    bus = BusHealth("north", True, "", devices, {"requests": 12})
+    base.health = Health("1.2.3", UP, SPOOL, (), (bus,))
+    async with base.client() as client:
+        told = (await client.get("/healthz")).json()
+        text = (await client.get("/metrics")).text
+    assert told["status"] == "degraded"
+    assert told["buses"][0]["devices"][1] == {
+        "device": "soil-2",
+        "state": "down",
+        "reason": "silent",
+    }
+    assert 'greenhouse_bus_device_up{bus="north",device="soil-2"} 0.0' in text
+    assert 'greenhouse_bus_device_up{bus="north",device="soil-1"} 1.0' in text
+    assert 'greenhouse_bus_events_total{bus="north",event="requests"} 12.0' in text
 
 
 async def test_metrics_hold_counters_state_requests_and_process():

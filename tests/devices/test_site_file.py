@@ -132,3 +132,54 @@ def test_mistakes_of_shape_and_of_meaning_are_reported_together():
         "devices[0].series[0].unit:",
         "devices[1].site:",
     ]
+
+
+BUSES = """
+version: 1
+sites: [{code: h4, kind: greenhouse}]
+buses:
+  - {code: north, transport: rtu_over_tcp, addresses: ["127.0.0.1:8899"]}
+devices:
+  - {code: air, site: h4, transport: modbus, bus: north, unit: 1, profile: renke-rs-ws-n01}
+  - code: soil
+    site: h4
+    transport: modbus
+    bus: north
+    unit: 2
+    profile: zts-3000-tr-ecws-n01
+    placement: root_zone
+    series: [{quantity: soil_ec, interval: 1min, name: {en: Bed 3}}]
+"""
+
+
+def test_a_modbus_device_has_the_series_of_its_profile_or_those_that_are_listed():
+    site_file = read_site_file(BUSES, "site.yaml")
+    series = site_file.registry.series
+    assert set(series) == {"air.relative_humidity", "air.air_temperature", "soil.soil_ec"}
+    assert series["soil.soil_ec"].interval_s == 60.0
+    assert series["soil.soil_ec"].name_en == "Bed 3"
+    assert series["soil.soil_ec"].conversion.is_identity  # the profile brings it to mS/cm
+    air, soil = site_file.slaves["north"]
+    assert (air.unit, soil.unit, soil.profile.name) == (1, 2, "zts-3000-tr-ecws-n01")
+    assert site_file.registry.device["air"].payload == "modbus/renke-rs-ws-n01"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("bus: north, unit", "bus: nort, unit", "(did you mean 'north'?)"),
+        ("bus: north, unit", "unit", "got 'nothing', expected the code of a bus above"),
+        ("unit: 1,", "unit: 248,", "less than or equal to 247"),
+        ("profile: renke-rs-ws-n01", "profile: renke-rs-ws", "(did you mean 'renke-rs-ws-n01'?)"),
+        ("unit: 1,", "unit: 1, payload: json,", "no payload: the profile says how"),
+        ("quantity: soil_ec", "quantity: soil_ph", "a point of profile zts-3000-tr-ecws-n01"),
+        ("quantity: soil_ec", "quantity: soil_ec, unit: uS/cm", "no unit: the profile has it"),
+        ("transport: rtu_over_tcp", "transport: rtu_over_tpc", "(did you mean 'rtu_over_tcp'?)"),
+        (', addresses: ["127.0.0.1:8899"]', "", "host:port of the gateway"),
+        ("transport: modbus, bus: north, unit: 1", "transport: http", "or transport: modbus"),
+    ],
+)
+def test_each_mistake_about_a_bus_is_named(old, new, said):
+    assert old in BUSES
+    text = BUSES.replace(old, new, 1)
+    assert any(said in mistake for mistake in _mistakes(text)), _mistakes(text)
