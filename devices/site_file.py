@@ -319,7 +319,9 @@ class _Resolver:
             self._wrong((*path, "payload"), entry.payload, expected)
         if entry.bus not in self._buses:
             got, known = entry.bus or "nothing", self._buses
-            self._wrong((*path, "bus"), got, "the code of a bus above", nearest(got, known))
+            self._wrong(
+                (*path, "bus"), got, "the code of a bus above", nearest(entry.bus or "", known)
+            )
         profile = self._profile(entry, path)
         if profile is None:
             return None

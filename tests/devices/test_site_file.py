@@ -168,7 +168,7 @@ def test_a_modbus_device_has_the_series_of_its_profile_or_those_that_are_listed(
     ("old", "new", "said"),
     [
         ("bus: north, unit", "bus: nort, unit", "(did you mean 'north'?)"),
-        ("bus: north, unit", "unit", "got 'nothing', expected the code of a bus above"),
+        ("bus: north, unit", "unit", "got nothing, expected the code of a bus above"),
         ("unit: 1,", "unit: 248,", "less than or equal to 247"),
         ("profile: renke-rs-ws-n01", "profile: renke-rs-ws", "(did you mean 'renke-rs-ws-n01'?)"),
         ("unit: 1,", "unit: 1, payload: json,", "no payload: the profile says how"),
