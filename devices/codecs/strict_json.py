@@ -6,12 +6,14 @@ release.  What they name must be of the right type.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
+from devices.codecs.sample import MAX_READINGS
 from devices.errors import DecodeError
 
 Message = TypeVar("Message")
@@ -29,7 +31,8 @@ def read(decode: Callable[[bytes], Message], payload: bytes) -> Message:
     except msgspec.ValidationError as error:
         if isinstance(error.__cause__, UnicodeDecodeError):
             raise DecodeError("E-UTF8", f"payload: got {error}, expected UTF-8") from error
-        raise DecodeError("E-TYPE", f"payload: {_first_small(str(error))}") from error
+        code = "E-NUM" if "out of range" in str(error) else "E-TYPE"
+        raise DecodeError(code, f"payload: {_first_small(str(error))}") from error
     except msgspec.DecodeError as error:
         raise DecodeError("E-JSON", f"syntax: {_first_small(str(error))}") from error
     except UnicodeDecodeError as error:
@@ -51,6 +54,49 @@ def instant_us(text: str, where: str) -> int:
         return (moment - _EPOCH) // _MICROSECOND
     except (ValueError, OverflowError) as error:
         raise DecodeError("E-TIME", f"{where}: got {shorten(text)}, expected {expected}") from error
+
+
+def leaves(document: Mapping[str, Any], levels: int) -> tuple[dict[str, float | None], int]:
+    """Return the numbers in *document* by their path, and how many other things stand in it.
+
+    A path joins the names with dots and counts the places of a list from 1; null is a sensor
+    without a reading, true and false are 1 and 0.  What lies more than *levels* deep, and text, is
+    only counted.
+    """
+    values: dict[str, float | None] = {}
+    others = 0
+    for path, leaf in _walk(document, "", levels):
+        if leaf is not None and not isinstance(leaf, int | float):
+            others += 1
+            continue
+        if path in values:
+            text = f"{shorten(path)}: got this path a second time, expected each once"
+            raise DecodeError("E-FIELD", text)
+        if len(values) >= MAX_READINGS:
+            text = f"payload: got more than {MAX_READINGS} readings, expected fewer"
+            raise DecodeError("E-COUNT", text)
+        values[path] = None if leaf is None else _finite(leaf, path)
+    return values, others
+
+
+def _walk(node: Any, path: str, levels: int) -> Iterator[tuple[str, Any]]:
+    pairs = node.items() if isinstance(node, Mapping) else enumerate(node, start=1)
+    for name, child in pairs:
+        place = f"{path}.{name}" if path else str(name)
+        if levels > 1 and isinstance(child, Mapping | list):
+            yield from _walk(child, place, levels - 1)
+        else:
+            yield place, child
+
+
+def _finite(number: float, where: str) -> float:
+    try:
+        value = float(number)
+    except OverflowError:
+        value = math.inf
+    if not math.isfinite(value):
+        raise DecodeError("E-NUM", f"{shorten(where)}: got one too large, expected a finite number")
+    return value
 
 
 def shorten(text: str) -> str:
