@@ -7,9 +7,8 @@ from enum import StrEnum
 from storage.pool import Connection
 from storage.statements import statements
 
-# Since 2.28 a continuous aggregate can be refreshed in parts, the oldest first; with the newest
-# first, roll-ups are wrong for as long as a long refresh takes.  An older server is used as if it
-# were the Apache edition, which is right and slower.
+# Since 2.28 a continuous aggregate can be refreshed in parts of a size we choose, so that a long
+# refresh is many short transactions.  An older server is used as if it were the Apache edition.
 OLDEST_COMMUNITY = [2, 28]
 
 

@@ -75,9 +75,9 @@ class Maintenance:
     async def run(self, now: datetime) -> MaintenanceReport:
         """Delete what has expired at the aware time *now* and roll up what was written late.
 
-        Twice is harmless; of two at once one does nothing.  What is a day old at least counts as
-        expired by whole days UTC.  Made to be called every ten minutes or so.  Raises the errors of
-        `storage.errors`; what was done by then stays done.
+        Twice is harmless; of two at once one does nothing.  Readings expire by days UTC, when all
+        of the day is old enough.  Made to be called at start and about every hour.  Raises the
+        errors of `storage.errors`; what was done by then stays done.
         """
         try:
             connection = await connect(self._conninfo, autocommit=True)
@@ -193,10 +193,11 @@ async def _keep(connection: Connection, expired: sql.Identifier) -> None:
 
 
 async def _refresh(connection: Connection, now: datetime) -> None:
-    until = {"until": now - _REFRESH_LAG}
+    until = {"until": (now - _REFRESH_LAG).replace(minute=0, second=0, microsecond=0)}
     for aggregate, buckets in _AGGREGATES.items():
         parts = {"aggregate": sql.Literal(aggregate), "buckets": sql.Literal(buckets)}
         await connection.execute(_composed(_SQL_TIMESCALEDB["refresh"], **parts), until)
+    await connection.execute(_SQL_TIMESCALEDB["note_refreshed_to"], until)
 
 
 def _composed(statement: bytes, **parts: sql.Composable) -> sql.Composed:

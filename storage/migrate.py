@@ -206,9 +206,10 @@ async def _apply(connection: Connection, migration: Migration, edition: Edition)
 
 
 def _split(text: str) -> list[str]:
-    """Return the statements of a file that has none with a semicolon inside."""
-    plain = re.sub(r"^--.*$", "", text, flags=re.MULTILINE)
-    return [statement.strip() for statement in plain.split(";") if statement.strip()]
+    """Return the statements of a file in which each ends with a line that ends with a semicolon."""
+    plain = re.sub(r"^--.*\n", "", text, flags=re.MULTILINE)
+    parts = re.split(r";$", plain, flags=re.MULTILINE)
+    return [statement.strip() for statement in parts if statement.strip()]
 
 
 _SQL = statements("migrate")

@@ -8,6 +8,11 @@
 COPY alone is the fastest way in and knows no duplicates.  They are rare until something is sent
 again, and then they come in rows, so after one the slower way is taken until a batch has none.
 A connection that was lost may have committed before it went: the next batch takes that way too.
+
+A continuous aggregate remembers of each transaction and chunk only the earliest and the latest time
+that it touched, and makes all between anew: one reading that is five days late among fresh ones
+would cost five days of all series.  So where there are aggregates, readings that lie far apart in
+time are written in transactions of their own.
 """
 
 from __future__ import annotations
@@ -81,6 +86,26 @@ def _offset(name: str) -> int:
     return fields[name][1]
 
 
+_FAR_APART_US = 3600 * 1_000_000
+_MOST_STRETCHES = 16
+
+
+def stretches(batch: Batch) -> list[Batch]:
+    """Return *batch* in parts whose readings lie together in time, the oldest part first.
+
+    It is cut where nothing was measured for more than an hour, at the longest such pauses when
+    there are more than a few.
+    """
+    if len(batch) < 2 or np.ptp(batch.observed_at_us) <= _FAR_APART_US:
+        return [batch]
+    at = np.sort(batch.observed_at_us)
+    pause = np.diff(at)
+    longest = np.argsort(pause)[::-1][: _MOST_STRETCHES - 1]
+    cuts = np.sort(at[longest[pause[longest] > _FAR_APART_US]])
+    part = np.searchsorted(cuts, batch.observed_at_us)
+    return [batch.take(part == number) for number in range(len(cuts) + 1)]
+
+
 async def copy_readings(connection: Connection, batch: Batch) -> None:
     """Copy *batch* straight into readings, as fast as this database takes rows.
 
@@ -107,6 +132,7 @@ class ReadingWriter:
         self._connection: Connection | None = None
         self._one_at_a_time = asyncio.Lock()
         self._expect_duplicates = True
+        self._has_aggregates = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -121,6 +147,9 @@ class ReadingWriter:
 
     async def write(self, batch: Batch) -> Outcome:
         """Write *batch* whole or not at all; the same batch again is harmless.
+
+        With continuous aggregates, and readings far apart in time, not at all may be in part: what
+        was written before it failed is a duplicate when *batch* is offered again.
 
         Never raises for what the database does.  The first reading of a key stays, whatever value
         comes later.  ``refused`` tells that some row can never be taken: an infinite value, or a
@@ -144,6 +173,17 @@ class ReadingWriter:
                 raise
 
     async def _write(self, connection: Connection, batch: Batch) -> Outcome:
+        if not self._has_aggregates:
+            return await self._write_together(connection, batch)
+        done = [await self._write_together(connection, part) for part in stretches(batch)]
+        return Outcome(
+            "written",
+            sum(outcome.inserted for outcome in done),
+            sum(outcome.duplicates for outcome in done),
+            sum(outcome.conflicts for outcome in done),
+        )
+
+    async def _write_together(self, connection: Connection, batch: Batch) -> Outcome:
         first, repeated = batch.sorted_unique()
         if not self._expect_duplicates:
             try:
@@ -175,7 +215,8 @@ class ReadingWriter:
             connection = self._connection = await connect(self._conninfo, autocommit=True)
             with hang_up_after(connection, self._timeout_s):
                 await connection.execute(_SQL["create_incoming"])
-                if (await detect(connection)).has_continuous_aggregates:
+                self._has_aggregates = (await detect(connection)).has_continuous_aggregates
+                if self._has_aggregates:
                     await connection.execute(_SQL["unpack_freely"])
         return self._connection
 

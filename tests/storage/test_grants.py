@@ -12,6 +12,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from devices.dead_letter import DeadLetter
 from devices.gap import Gap
+from storage.commands import CommandStore, KeptCommand
 from storage.dead_letters import DeadLetterStore
 from storage.errors import DatabaseMisconfigured
 from storage.gaps import GapStore
@@ -23,6 +24,9 @@ from storage.registry import RegistryStore
 from tests.storage.samples import HOUR_US, batch, registry, us
 
 AT = us(2025, 5, 1)
+BEGUN = KeptCommand(
+    "a", "mixer", 1, "ec_set_point", "mS/cm", "li.wei", "", AT, "begun", 2.0, None, None, None, ""
+)
 
 
 @pytest.fixture
@@ -57,6 +61,7 @@ async def test_the_writer_writes_and_the_reader_reads(dsn: str, pool: Pool, user
         gap = Gap("mqtt", AT, AT + 1, "session_lost", "")
         assert (await gaps.put([gap])).inserted == 1
         assert (await gaps.put([Gap("mqtt", AT, AT + 2, "session_lost", "")])).kind == "written"
+        await CommandStore(writing).record(BEGUN)
         assert (await RegistryStore(writing).load()).series_ids
     async with Pool(users["reader"]) as reading:
         history = History(reading)
@@ -67,6 +72,7 @@ async def test_the_writer_writes_and_the_reader_reads(dsn: str, pool: Pool, user
             assert found[1].mean.tolist() == [2.0]
         assert len(await DeadLetterStore(reading).list(9)) == 1
         assert len(await GapStore(reading).list(AT, AT + 9)) == 1
+        assert await CommandStore(reading).list() == [BEGUN]
         assert (await RegistryStore(reading).load()).series_ids
 
 
@@ -78,6 +84,8 @@ async def test_neither_changes_what_was_measured_or_what_is_registered(users: di
         "UPDATE dead_letters SET payload = ''",
         "DELETE FROM dead_letters",
         "DELETE FROM gaps",
+        "UPDATE commands SET actor = 'x'",
+        "DELETE FROM commands",
         "UPDATE series SET code = 'x'",
         "INSERT INTO migrations VALUES (1, 'x', 'x', 'x')",
         "DROP TABLE readings",

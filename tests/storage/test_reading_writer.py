@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import pairwise
 
 import numpy as np
 import psycopg
@@ -23,8 +24,8 @@ from storage.instant import FIRST_US, LAST_US
 from storage.migrate import migrate
 from storage.outcome import Outcome
 from storage.pool import Connection, Pool, connect, hardened
-from storage.readings import ReadingWriter, copy_readings
-from tests.storage.samples import DAY_US, SECOND_US, batch, us
+from storage.readings import ReadingWriter, copy_readings, stretches
+from tests.storage.samples import DAY_US, HOUR_US, MINUTE_US, SECOND_US, batch, us
 
 START = us(2025, 3, 1)
 
@@ -422,6 +423,26 @@ async def test_connections_that_are_all_taken_are_unavailable(
     finally:
         for connection in taken:
             await connection.close()
+
+
+@given(at=st.lists(st.integers(-3, 300).map(lambda minutes: minutes * 20 * MINUTE_US), max_size=40))
+def test_stretches_hold_every_reading_once_and_lie_apart(at: list[int]):
+    readings = batch(1, at, [float(k) for k in range(len(at))])
+    parts = stretches(readings)
+    assert 1 <= len(parts) <= 16
+    assert sorted(v for part in parts for v in part.value.tolist()) == readings.value.tolist()
+    spans = [(part.observed_at_us.min(), part.observed_at_us.max()) for part in parts if len(part)]
+    assert len(spans) == len(parts) or not at
+    for (_, last), (first, _) in pairwise(spans):
+        assert first - last > HOUR_US
+    pauses = sum(later - earlier > HOUR_US for earlier, later in pairwise(sorted(at)))
+    assert len(parts) == min(pauses + 1, 16)
+
+
+def test_the_longest_pauses_cut_a_batch_that_has_many():
+    at = [k * 2 * HOUR_US for k in range(30)] + [100 * DAY_US, 300 * DAY_US]
+    parts = stretches(batch(1, at, [0.0] * len(at)))
+    assert [part.observed_at_us.tolist() for part in parts[-2:]] == [[at[-2]], [at[-1]]]
 
 
 async def test_readings_of_many_weeks_in_one_batch_are_written(

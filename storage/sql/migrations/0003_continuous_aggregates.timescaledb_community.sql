@@ -1,9 +1,11 @@
 -- outside a transaction
--- Roll-ups that the server keeps, each made of the finer one. Real time: what is not rolled up yet is
--- added when asked for. Nothing else reads them but live_*.
+-- Roll-ups that the server keeps, each made of the finer one. Nothing else reads them but live_*, which
+-- adds what is not rolled up yet. The server could add that itself ("real time"), but it reads how far it
+-- has come apart from the query's snapshot: a query that meets a refresh then misses what that has just
+-- done. So how far they have come stands in a table of ours (rollup_state), seen by the same snapshot.
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS rollup_1m
-WITH (timescaledb.continuous, timescaledb.materialized_only = false) AS
+WITH (timescaledb.continuous, timescaledb.materialized_only = true) AS
 SELECT
     series_id,
     time_bucket(INTERVAL '1 minute', observed_at) AS bucket,
@@ -21,7 +23,7 @@ GROUP BY series_id, time_bucket(INTERVAL '1 minute', observed_at)
 WITH NO DATA;
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS rollup_15m
-WITH (timescaledb.continuous, timescaledb.materialized_only = false) AS
+WITH (timescaledb.continuous, timescaledb.materialized_only = true) AS
 SELECT
     series_id,
     time_bucket(INTERVAL '15 minutes', bucket) AS bucket,
@@ -39,7 +41,7 @@ GROUP BY series_id, time_bucket(INTERVAL '15 minutes', bucket)
 WITH NO DATA;
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS rollup_1h
-WITH (timescaledb.continuous, timescaledb.materialized_only = false) AS
+WITH (timescaledb.continuous, timescaledb.materialized_only = true) AS
 SELECT
     series_id,
     time_bucket(INTERVAL '1 hour', bucket) AS bucket,

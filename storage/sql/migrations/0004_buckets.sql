@@ -15,7 +15,8 @@ $$;
 COMMENT ON FUNCTION first_bucket IS 'The start of the first bucket that does not start before `at`';
 
 CREATE FUNCTION raw_buckets(
-    step interval, one integer, starting timestamptz, ending timestamptz, before timestamptz
+    step interval, one integer, starting timestamptz, ending timestamptz,
+    since timestamptz, before timestamptz
 ) RETURNS TABLE (
     series_id integer, bucket timestamptz, count bigint, valid_count bigint,
     sum double precision, min double precision, max double precision,
@@ -56,10 +57,11 @@ AS $$
                 raw.series_id = one
                 AND raw.observed_at >= first_bucket(step, starting)
                 AND raw.observed_at < first_bucket(step, ending)
+                AND raw.observed_at >= since
                 AND raw.observed_at < before
         ) AS r
         GROUP BY r.series_id, date_bin(step, r.observed_at, '2000-01-01 00:00:00+00')
     ) AS b
 $$;
 COMMENT ON FUNCTION raw_buckets IS
-'Buckets of step that start in [starting, ending), of the raw readings of one series before a time';
+'Buckets of step that start in [starting, ending), of one series'' raw readings in [since, before)';

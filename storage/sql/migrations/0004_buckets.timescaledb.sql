@@ -2,7 +2,8 @@
 -- the order of the index.
 
 CREATE OR REPLACE FUNCTION raw_buckets(
-    step interval, one integer, starting timestamptz, ending timestamptz, before timestamptz
+    step interval, one integer, starting timestamptz, ending timestamptz,
+    since timestamptz, before timestamptz
 ) RETURNS TABLE (
     series_id integer, bucket timestamptz, count bigint, valid_count bigint,
     sum double precision, min double precision, max double precision,
@@ -31,6 +32,7 @@ AS $$
             raw.series_id = one
             AND raw.observed_at >= first_bucket(step, starting)
             AND raw.observed_at < first_bucket(step, ending)
+            AND raw.observed_at >= since
             AND raw.observed_at < before
     ) AS r
     GROUP BY r.series_id, time_bucket(step, r.observed_at)

@@ -12,7 +12,9 @@ AS $$
         b.series_id, b.bucket, b.count, b.valid_count, b.sum, b.min, b.max,
         b.first, b.first_at, b.last, b.last_at
     FROM series
-    CROSS JOIN LATERAL raw_buckets(INTERVAL '1 minute', series.id, starting, ending, 'infinity') AS b
+    CROSS JOIN LATERAL raw_buckets(
+        INTERVAL '1 minute', series.id, starting, ending, '-infinity', 'infinity'
+    ) AS b
     WHERE wanted IS NULL OR series.id = ANY(wanted)
 $$;
 
@@ -27,7 +29,9 @@ AS $$
         b.series_id, b.bucket, b.count, b.valid_count, b.sum, b.min, b.max,
         b.first, b.first_at, b.last, b.last_at
     FROM series
-    CROSS JOIN LATERAL raw_buckets(INTERVAL '15 minutes', series.id, starting, ending, 'infinity') AS b
+    CROSS JOIN LATERAL raw_buckets(
+        INTERVAL '15 minutes', series.id, starting, ending, '-infinity', 'infinity'
+    ) AS b
     WHERE wanted IS NULL OR series.id = ANY(wanted)
 $$;
 
@@ -42,6 +46,8 @@ AS $$
         b.series_id, b.bucket, b.count, b.valid_count, b.sum, b.min, b.max,
         b.first, b.first_at, b.last, b.last_at
     FROM series
-    CROSS JOIN LATERAL raw_buckets(INTERVAL '1 hour', series.id, starting, ending, 'infinity') AS b
+    CROSS JOIN LATERAL raw_buckets(
+        INTERVAL '1 hour', series.id, starting, ending, '-infinity', 'infinity'
+    ) AS b
     WHERE wanted IS NULL OR series.id = ANY(wanted)
 $$;

@@ -23,9 +23,13 @@ SELECT drop_chunks(
 SELECT count(*) AS readings FROM {chunk};
 
 -- name: refresh
--- Bring a continuous aggregate up to what was written since, late readings included. The oldest part
--- first: what lies before the newest part that is done counts as done, even while it is still missing.
+-- Bring a continuous aggregate up to what was written since, late readings included.
 CALL refresh_continuous_aggregate(
     {aggregate}, NULL, %(until)s::timestamptz,
-    options => jsonb_build_object('buckets_per_batch', {buckets}, 'refresh_newest_first', false)
+    options => jsonb_build_object('buckets_per_batch', {buckets})
 );
+
+-- name: note_refreshed_to
+-- All continuous aggregates hold everything before this time.
+UPDATE rollup_state SET refreshed_to = %(until)s
+WHERE refreshed_to < %(until)s;
