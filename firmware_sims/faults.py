@@ -27,7 +27,12 @@ Values = Mapping[str, float | None]
 
 
 class Fault(Protocol):
-    """One thing that is wrong, for a while."""
+    """One thing that is wrong, for a while: in its *window*."""
+
+    @property
+    def window(self) -> Window:
+        """When it acts."""
+        ...
 
     def push(self, sample: Sample) -> list[Sample]:
         """Return what comes out when *sample* goes in; samples come in the order of their time."""

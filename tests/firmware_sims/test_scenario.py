@@ -58,8 +58,9 @@ def test_the_small_base_is_a_base_under_county_and_city_with_names_in_both_langu
     registry = read_site_file(shipped_site_file("small-base"), "small-base.site.yaml").registry
     chain = [site.kind.value for site in registry.ancestors("h3")]
     assert chain == ["greenhouse", "base", "county", "city"]
-    for named in (*registry.sites, *registry.devices):
-        assert named.name_zh and named.name_en and named.name_zh != named.name_en
+    names = [(site.name_zh, site.name_en) for site in registry.sites]
+    names += [(device.name_zh, device.name_en) for device in registry.devices]
+    assert all(zh and en and zh != en for zh, en in names)
     assert 55 <= len(registry.series) <= 80
 
 
