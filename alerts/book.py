@@ -343,11 +343,14 @@ class Book:
         worst_told = max((severity for _, severity in recent), default=0)
         if group.is_flapping and wanted <= worst_told:
             return group, None  # enough was said; what stands then is said when the time is over
+        # Becoming worse is not flapping: it counts as part of the notice before it.
+        counted = recent[:-1] if told is Told.WORSE else recent
+        at_us = recent[-1][0] if told is Told.WORSE and recent else now_us
         group = replace(
             group,
             told_severity=wanted,
             notices=group.notices + 1,
-            told_us=(*recent, (now_us, wanted)),
+            told_us=(*counted, (at_us, wanted)),
         )
         about = telling or members
         about.sort(key=lambda alert: (-alert.episode.severity, alert.episode.started_at_us))

@@ -596,17 +596,17 @@ def set_clear(tree: Condition, number: Number, relative: bool) -> Condition:
     if relative:
         if number.value < 0 or (number.unit and not place.limit.unit):
             raise ConditionError(0, f"{number.value:g} {number.unit}", "a way back, such as 2 K")
-        back = _same_unit(number, place.limit)
+        back = same_unit(number, place.limit)
         number = replace(place.limit, value=place.limit.value - back * _direction(place))
-    return _replaced(tree, place, replace(place, clear=number))
+    return replaced(tree, place, replace(place, clear=number))
 
 
 def _direction(place: Compare) -> float:
     return 1.0 if place.sign in (">", ">=") else -1.0
 
 
-def _same_unit(number: Number, limit: Number) -> float:
-    """Return a difference in the unit of *limit*."""
+def same_unit(number: Number, limit: Number) -> float:
+    """Return *number*, as a difference, in the unit of *limit*."""
     if not number.unit or number.unit == limit.unit:
         return number.value
     try:
@@ -628,13 +628,14 @@ def comparisons(tree: Condition) -> Iterator[Compare]:
         yield tree.compare
 
 
-def _replaced(tree: Condition, old: Compare, new: Compare) -> Condition:
+def replaced(tree: Condition, old: Compare, new: Compare) -> Condition:
+    """Return *tree* with the comparison *new* in the place of *old*."""
     if tree is old:
         return new
     if isinstance(tree, Both):
-        return replace(tree, parts=tuple(_replaced(part, old, new) for part in tree.parts))
+        return replace(tree, parts=tuple(replaced(part, old, new) for part in tree.parts))
     if isinstance(tree, Not):
-        return replace(tree, part=_replaced(tree.part, old, new))
+        return replace(tree, part=replaced(tree.part, old, new))
     if isinstance(tree, CountOf) and tree.compare is old:
         return replace(tree, compare=new)
     return tree

@@ -459,9 +459,9 @@ class _Binding:
             if current is not None and gapped:
                 current["steps"].append((seen + gap, "held", current["severity"], None))
                 lost += passed
-            if now_active or current is not None:
-                if not math.isnan(beyond) and (peak is None or beyond > peak[0]):
-                    peak = (beyond, value)
+            counts = now_active or current is not None
+            if counts and not math.isnan(beyond) and (peak is None or beyond > peak[0]):
+                peak = (beyond, value)
             # The facts of an episode are those of its last step.
             facts = {"peak": None if peak is None else peak[1], "lost": lost}
             shown = None if math.isnan(value) else value
