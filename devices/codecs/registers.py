@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,11 +53,16 @@ class Read(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Poll(msgspec.Struct, frozen=True, gc=False):
-    """All that one turn at one device brought; *unit* is the id it was asked under."""
+    """All that one turn at one device brought; *unit* is the id it was asked under.
+
+    *keys* names the points that the device has series for, where those are not all that the profile
+    has; a read across others brings them too, and they are not to become readings.
+    """
 
     bus: str
     unit: int
     reads: tuple[Read, ...]
+    keys: tuple[str, ...] = ()
     format: str = FORMAT
 
 
@@ -343,28 +348,27 @@ class RegisterCodec:
     failed read makes its points None with `Quality.COMMUNICATION`, so that the reason is on record
     and no value is.  A status register that spoils others does so within one poll; where it could
     not be read, what it guards is marked as well: nobody knows whether it can be believed.
-
-    *keys* are the points that the device has series for; None takes all that the profile polls.
     """
 
-    def __init__(self, profile: Profile, keys: Collection[str] | None = None) -> None:
+    def __init__(self, profile: Profile) -> None:
         self._profile = profile
         self._decoders: dict[tuple[int, int, int], tuple[ReadDecoder, bool]] = {}
-        every = {point.key for point in profile.series()}
-        self._series = every if keys is None else every.intersection(keys)
+        self._series = frozenset(point.key for point in profile.series())
         self._spoilers = [point for point in profile.points if point.spoils]
 
     def decode(self, payload: bytes) -> list[Sample]:
         """Return one sample a reply time and quality; an empty one where nothing feeds a series."""
         poll = decode_poll(payload)
         spoilt = self._spoilt(poll)
+        wanted = self._series.intersection(poll.keys) if poll.keys else self._series
         samples: list[Sample] = []
         known = False
         for read in poll.reads:
             decoder, wants_all = self._decoder(read)
             known = known or bool(decoder.points)
             if decoder.points:
-                samples += self._samples(read, decoder, wants_all, spoilt)
+                wants_all = wants_all and not poll.keys
+                samples += self._samples(read, decoder, wanted, wants_all, spoilt)
         if not known:
             ranges = ", ".join(f"{r.function}:{r.address}+{r.count}" for r in poll.reads) or "none"
             raise DecodeError(
@@ -373,10 +377,15 @@ class RegisterCodec:
         return samples or [Sample(poll.reads[0].at_us, {})]
 
     def _samples(
-        self, read: Read, decoder: ReadDecoder, wants_all: bool, spoilt: Mapping[str, int]
+        self,
+        read: Read,
+        decoder: ReadDecoder,
+        wanted: Set[str],
+        wants_all: bool,
+        spoilt: Mapping[str, int],
     ) -> Iterable[Sample]:
         if read.error:
-            missing = dict.fromkeys(key for key in decoder.keys if key in self._series)
+            missing = dict.fromkeys(key for key in decoder.keys if key in wanted)
             if missing:
                 yield Sample(read.at_us, missing, quality=int(Quality.COMMUNICATION))
             return
@@ -386,7 +395,7 @@ class RegisterCodec:
             return
         grouped: dict[int, dict[str, float | None]] = {}
         for key, number, bits in zip(decoder.keys, value.tolist(), quality.tolist(), strict=True):
-            if key not in self._series:
+            if key not in wanted:
                 continue
             if spoilt and key in spoilt:
                 bits |= spoilt[key]

@@ -31,12 +31,14 @@ class Attached:
 def slave_plan(bus: described.Bus, device: Attached) -> SlavePlan:
     """Return what to ask a device and how long to wait for it."""
     limits = device.profile.limits
+    every = {point.key for point in device.profile.series()}
     return SlavePlan(
         device.device,
         device.unit,
         plan_polls(device.profile, device.unit, device.wanted),
         timeout_s=limits.timeout_s or bus.timeout_s,
         pause_s=limits.pause_s,
+        keys=() if every <= device.wanted.keys() else tuple(sorted(device.wanted)),
     )
 
 

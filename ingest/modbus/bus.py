@@ -245,7 +245,7 @@ def _stamped(result: PollResult) -> PollResult:
         return result
     now_us = _now_us()
     reads = tuple(read if read.at_us else _at(read, now_us) for read in result.reads)
-    return PollResult(result.device, result.unit, reads)
+    return PollResult(result.device, result.unit, reads, result.keys)
 
 
 def _at(read: Read, at_us: int) -> Read:

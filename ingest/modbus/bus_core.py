@@ -42,13 +42,17 @@ _MAX_QUIETS = 5
 
 @dataclass(frozen=True, slots=True)
 class SlavePlan:
-    """One device on the bus and what it is asked for."""
+    """One device on the bus and what it is asked for.
+
+    *keys* are the points that feed series, where those are not all that its profile has.
+    """
 
     device: str
     unit: int
     groups: tuple[PollGroup, ...]
     timeout_s: float
     pause_s: float = 0.0
+    keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,7 @@ class PollResult(msgspec.Struct, frozen=True):
     device: str
     unit: int
     reads: tuple[Read, ...]
+    keys: tuple[str, ...] = ()
 
     @property
     def is_whole(self) -> bool:
@@ -842,7 +847,8 @@ class BusCore:
     ) -> None:
         reads = (*done, *(_failed(read.request, failure, at_us) for read, failure in failed))
         if reads:
-            self._results.append(PollResult(slave.plan.device, slave.plan.unit, reads))
+            plan = slave.plan
+            self._results.append(PollResult(plan.device, plan.unit, reads, plan.keys))
 
     def _settle_job(self, job: Job, outcome: Answer | Failure) -> None:
         job.outcomes.append(outcome)

@@ -63,7 +63,7 @@ class Outbox:
     def put(self, bus: str, result: PollResult) -> None:
         """Queue the arrival of *result*; never waits."""
         received_at_us = max(read.at_us for read in result.reads)
-        payload = encode_poll(Poll(bus, result.unit, result.reads))
+        payload = encode_poll(Poll(bus, result.unit, result.reads, result.keys))
         if len(self._waiting) >= self._most + self._taken:
             self._drop_oldest()
         self._waiting.append(Arrival(SOURCE, result.device, payload, received_at_us))

@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from devices.codecs.registers import ReadDecoder, encode_value
 from devices.profile import Point, Profile
@@ -27,7 +27,30 @@ from ingest.modbus.request import ReadRequest, Request, WriteRequest
 
 
 class WriteRefused(IngestError):
-    """The command was not sent; the text says what is not allowed."""
+    """The command was not sent; the text says what is not allowed.
+
+    *kind* is stable and names why.
+    """
+
+    kind: ClassVar[str] = "command-refused"
+
+
+class WritesOff(WriteRefused):
+    """Writing is not switched on for the bus."""
+
+    kind = "writes-off"
+
+
+class PointNotWritable(WriteRefused):
+    """The profile has no such point, or says nothing of writing it."""
+
+    kind = "not-writable"
+
+
+class ValueOutOfRange(WriteRefused):
+    """The value is not between the limits of the profile, or its registers cannot hold it."""
+
+    kind = "out-of-range"
 
 
 class Asker(Protocol):
@@ -105,7 +128,7 @@ class WritePlan:
 def plan_write(profile: Profile, unit: int, command: WriteCommand, allowed: bool) -> WritePlan:
     """Return the requests of *command*; raise `WriteRefused` if it may not be sent."""
     if not allowed:
-        raise WriteRefused(f"{command.device}: writing is switched off for its bus")
+        raise WritesOff(f"{command.device}: writing is switched off for its bus")
     if not command.actor.strip():
         raise WriteRefused(f"{command.device}: a command needs the name of who gives it")
     try:
@@ -113,17 +136,20 @@ def plan_write(profile: Profile, unit: int, command: WriteCommand, allowed: bool
     except KeyError:
         writable = ", ".join(point.key for point in profile.points if point.write) or "none"
         text = f"{command.device}: no point {command.key!r}; writable: {writable}"
-        raise WriteRefused(text) from None
+        raise PointNotWritable(text) from None
     write = point.write
     if write is None:
-        raise WriteRefused(f"{command.device}: {point.key} is not writable")
+        raise PointNotWritable(f"{command.device}: {point.key} is not writable")
     if not (math.isfinite(command.value) and write.low <= command.value <= write.high):
-        raise WriteRefused(
+        raise ValueOutOfRange(
             f"{command.device}: {point.key} = {command.value:g} is not between "
             f"{write.low:g} and {write.high:g} {point.reading_unit}"
         )
     try:
         values = encode_value(point, command.value)
+    except ValueError as error:
+        raise ValueOutOfRange(f"{command.device}: {error}") from error
+    try:
         request = WriteRequest(unit, write.function, point.address, values)
     except ValueError as error:
         raise WriteRefused(f"{command.device}: {error}") from error
@@ -207,21 +233,29 @@ async def _carry_out(
     ledger: CommandLedger,
     settle_s: float,
 ) -> CommandRecord:
-    before = (await asker.ask([plan.read]))[0]
+    before = await _ask(asker, plan.read)
     if isinstance(before, Failure):
         text = f"not written, because it could not be read first: {before.code} {before.text}"
         record = replace(record, outcome=Outcome.FAILED, text=text)
     else:
         record = replace(record, old=_value(plan.point, before.data))
-        written = (await asker.ask([plan.write]))[0]
+        written = await _ask(asker, plan.write)
         await asyncio.sleep(settle_s)
-        after = (await asker.ask([plan.read]))[0]
+        after = await _ask(asker, plan.read)
         value = None if isinstance(after, Failure) else _value(plan.point, after.data)
         outcome, text = judge(plan, written, value)
         record = replace(record, outcome=outcome, read_back=value, text=text)
     record = replace(record, ended_at_us=_now_us())
     await ledger.record(record)
     return record
+
+
+async def _ask(asker: Asker, request: Request) -> Answer | Failure:
+    """Return what came of *request*; what is begun must come to its end on a busy bus too."""
+    try:
+        return (await asker.ask([request]))[0]
+    except IngestError as error:
+        return Failure("E-MB-BUSY", str(error))
 
 
 def _value(point: Point, data: bytes) -> float | None:

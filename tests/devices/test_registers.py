@@ -325,6 +325,15 @@ def test_failed_read_gives_reasons_and_no_value():
     assert sample.quality == Quality.COMMUNICATION
 
 
+def test_points_without_series_are_read_across_and_not_given():
+    payload = encode_poll(Poll("bus-1", 1, good(0x7FFF, 655, 450), keys=("relative_humidity",)))
+    (sample,) = RegisterCodec(PROFILE).decode(payload)
+    assert sample.values == {"relative_humidity": 65.5}
+    lost = Read(3, 0, 3, 1000, error="E-MB-TIMEOUT", text="unit 1")
+    (sample,) = RegisterCodec(PROFILE).decode(encode_poll(Poll("b", 1, (lost,), keys=("co2",))))
+    assert sample.values == {"co2": None}
+
+
 def test_read_of_status_alone_is_a_sample_without_values():
     (sample,) = samples(Read(4, 0, 1, 2000, words(0)))
     assert sample.values == {}

@@ -9,7 +9,7 @@ import pytest
 from devices.bus import BusTransport
 from devices.codecs.registers import Read, RegisterCodec, decode_poll
 from devices.gap import Gap
-from devices.profile import Line
+from devices.profile import Line, read_profile
 from devices.profile_library import shipped_profile
 from firmware_sims.modbus_node import ModbusBus
 from firmware_sims.modbus_slave import slave_of
@@ -20,7 +20,23 @@ from ingest.modbus.collector import ModbusCollector, Outbox
 from tests.ingest.modbus.test_bus import T, attached, build, described, truth
 from tests.rig.waiting import eventually
 
+ACROSS_TEXT = """
+profile: across
+protocol: modbus
+maker: nobody
+model: across
+name: {en: soil probe that may be read across}
+sources: [{text: test, evidence: C}]
+limits: {gap: 4}
+blocks:
+  - function: 3
+    points:
+      - {address: 2, type: uint16, unit: µS/cm, quantity: soil_ec}
+      - {address: 3, type: uint16, scale: 0.1, quantity: soil_ph}
+      - {address: 7, type: uint16, quantity: soil_salinity}
+"""
 SOIL = shipped_profile("sn-3001-tr-ecthnpkph-n01")
+ACROSS = read_profile(ACROSS_TEXT, "across.yaml")
 WEATHER = shipped_profile("renke-rs-fsxcs")
 CO2 = shipped_profile("vaisala-gmp252")
 
@@ -77,8 +93,8 @@ async def test_poll_becomes_an_arrival_that_its_codec_reads():
 
 
 async def test_only_the_wanted_points_are_asked_for_and_given():
-    wanted = Attached("d", 4, SOIL, {"soil_ec": 0.1, "soil_ph": 0.1})
-    sim = ModbusBus([slave_of(SOIL, truth, 4)], "tcp")
+    wanted = Attached("d", 4, ACROSS, {"soil_ec": 0.1, "soil_salinity": 0.1})
+    sim = ModbusBus([slave_of(ACROSS, truth, 4)], "tcp")
     spool, stop = Spool(), asyncio.Event()
     async with sim.listening() as port:
         bus = described(T.TCP, port)
@@ -88,9 +104,9 @@ async def test_only_the_wanted_points_are_asked_for_and_given():
         stop.set()
         await run
     (read,) = decode_poll(spool.kept[0].payload).reads
-    assert (read.address, read.count) == (2, 2)
-    (sample,) = RegisterCodec(SOIL, wanted.wanted).decode(spool.kept[0].payload)
-    assert sample.values.keys() == {"soil_ec", "soil_ph"}
+    assert (read.address, read.count) == (2, 6)
+    (sample,) = RegisterCodec(ACROSS).decode(spool.kept[0].payload)
+    assert sample.values.keys() == {"soil_ec", "soil_salinity"}
 
 
 async def test_full_spool_holds_polls_back_and_they_go_in_when_there_is_room():
