@@ -19,6 +19,7 @@ from devices.bus import Bus, read_bus
 from devices.document import Document, Path, load, nearest, validate_part
 from devices.duration import parse_duration_s
 from devices.errors import DocumentError, Mistake
+from devices.payload import PAYLOADS
 from devices.profile import Point, Profile
 from devices.profile_library import shipped_profile, shipped_profile_names
 from devices.quantity import QUANTITIES
@@ -30,7 +31,6 @@ from devices.units import Conversion, UnitError, conversion
 Part = TypeVar("Part", bound=BaseModel)
 
 VERSION = 1
-PAYLOADS = ("json",)
 MODBUS_PAYLOAD = "modbus/"  # before the name of the profile
 
 _CODE = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -293,7 +293,8 @@ class _Resolver:
             return self._slave(entry, path)
         if entry.payload not in PAYLOADS:
             hint = nearest(entry.payload, PAYLOADS)
-            self._wrong((*path, "payload"), entry.payload, "one of " + ", ".join(PAYLOADS), hint)
+            expected = "json, senml, chirpstack4/… or another in docs/reference/payloads.md"
+            self._wrong((*path, "payload"), entry.payload, expected, hint)
         for key in ("bus", "unit", "profile"):
             if (got := getattr(entry, key)) is not None:
                 self._wrong((*path, key), got, f"no {key}, or transport: modbus")

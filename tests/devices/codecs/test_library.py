@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from devices.codecs.library import CODECS
 from devices.errors import DecodeError
+from devices.payload import PAYLOADS
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "payloads.md"
 ROOM = Path(__file__).parents[3] / "devices" / "codecs"
@@ -28,6 +29,10 @@ def test_a_frame_reads_the_same_bare_and_behind_every_server():
         codec = CODECS[f"{server}/milesight-em500-smtc"]
         assert codec.decode(json.dumps(event).encode()) == bare
     assert bare[0].values["moisture"] == 57.5
+
+
+def test_every_name_has_a_codec_and_every_codec_a_name():
+    assert tuple(CODECS) == PAYLOADS
 
 
 def test_every_payload_is_in_the_reference():
