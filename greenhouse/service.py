@@ -13,7 +13,7 @@ import logging
 import socket
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -33,8 +33,7 @@ from api.health import (
 )
 from api.services import ApiSettings, Services
 from api.tokens import Tokens
-from devices.codecs.json import JsonCodec
-from devices.codecs.sample import Codec
+from devices.codecs.library import CODECS
 from devices.site_file import BrokerEntry, SiteFile
 from greenhouse.registry_keeper import RegistryKeeper
 from greenhouse.replayer import Replayer
@@ -67,8 +66,6 @@ from storage.readings import ReadingWriter
 from storage.registry import RegistryStore
 
 _log = logging.getLogger(__name__)
-
-CODECS: Mapping[str, Codec] = {"json": JsonCodec()}
 
 _REGISTRY_EVERY_S = 2.0
 _GAPS_RETRY_S = 5.0
