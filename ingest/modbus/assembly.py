@@ -51,6 +51,7 @@ def bus_settings(bus: described.Bus) -> BusSettings:
         is_port=bus.transport.is_port,
         timeout_s=bus.timeout_s,
         pause_s=bus.pause_s,
+        byte_s=bus.line.bits_per_byte / bus.line.baud if bus.line else 0.0,
         quiet_s=bus.quiet_s,
         horizon_s=bus.horizon_s,
         retries=bus.retries,

@@ -38,6 +38,7 @@ _CONNECT_AGAIN_S = (0.1, 3.0)
 _MUTE_PROBE_S = 2.0
 _MUTE_RECONNECT_S = 10.0
 _MAX_QUIETS = 5
+_ANSWER_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,8 @@ class BusSettings:
 
     *endpoints* is how many addresses lead to it, the preferred one first.  *is_port* says that it
     is a serial port of this machine: silence is then no reason to open it again.  *quiet_s* is the
-    silence after a reply was missed (None: as long as the timeout).  *horizon_s* is how late a
+    silence after a reply was missed (None: as long as the timeout); *byte_s* what a byte takes on
+    the wire, for question and answer come on top of the timeout.  *horizon_s* is how late a
     reply is thought possible.  *trusts_transactions* is switched off for gateways that answer with
     transaction numbers of their own; they are then treated like a line without numbers.
     """
@@ -72,6 +74,7 @@ class BusSettings:
     is_port: bool = False
     timeout_s: float = 1.0
     pause_s: float = 0.0
+    byte_s: float = 0.0
     quiet_s: float | None = None
     horizon_s: float = 5.0
     retries: int = 1
@@ -170,6 +173,7 @@ class _Talk:
     retries: int = 0
     busy: int = 0
     resume_at_s: float = 0.0
+    heard: bool = False
 
 
 @dataclass(slots=True)
@@ -550,7 +554,7 @@ class BusCore:
 
     def _send_talk(self, talk: _Talk, now_s: float) -> Step | None:
         """Return the next request of *talk*, None when it has none left or may not send it."""
-        while talk.left:
+        while talk.left and talk.turn is not None:  # a probe asks whatever was refused before
             planned = talk.left[0]
             refused = talk.slave.refused.get(planned.request)
             if refused is None or now_s >= refused[0]:
@@ -596,10 +600,16 @@ class BusCore:
             if clearance.sync is not None:
                 request, is_sync = clearance.sync, True
                 self.counters.syncs += 1
+        timeout_s += self._wire_s(request)
         self.counters.requests += 1
         self._transaction = self._transaction % 65_535 + 1
         self._waiting = _Waiting(request, self._transaction, now_s, timeout_s, is_sync, talk, job)
         return Send(request, self._transaction, now_s + timeout_s)
+
+    def _wire_s(self, request: Request) -> float:
+        """Return how long question and answer travel on a slow line."""
+        data = request.data_bytes if isinstance(request, ReadRequest) else 0
+        return self.settings.byte_s * (len(request.pdu) + 3 + _ANSWER_BYTES + data)
 
     def _asked_of(self, slave: _Slave) -> list[ReadRequest]:
         """Return reads that the slave is known to answer, and shorter ones of them."""
@@ -636,6 +646,8 @@ class BusCore:
             else:
                 expected = waiting.transaction
                 text = f"expected transaction {expected} got {frame.transaction}"
+                if self._numbered is None:
+                    text += " (a gateway with numbers of its own needs transaction_numbers: false)"
                 self._mismatch(Failure("E-MB-TID", text), now_s, at_us)
                 return False
         if self.settings.speech is Speech.TCP:
@@ -690,6 +702,7 @@ class BusCore:
 
     def _answered(self, talk: _Talk, answer: Answer, now_s: float, at_us: int) -> None:
         request = talk.left.popleft().request
+        talk.heard = True
         talk.slave.refused.pop(request, None)
         talk.slave.last_reply_at_us = at_us
         talk.done.append(Read(request.function, request.address, request.count, at_us, answer.data))
@@ -699,7 +712,6 @@ class BusCore:
 
     def _refused(self, talk: _Talk, failure: Failure, now_s: float, at_us: int) -> None:
         planned = talk.left[0]
-        talk.slave.last_reply_at_us = at_us
         means = reaction(failure.refused)
         if means is Reaction.AGAIN and talk.busy < self.settings.busy_retries:
             self.counters.busy += 1
@@ -712,6 +724,8 @@ class BusCore:
             self._end_talk(talk, failure, now_s, at_us, counts=True)
             self._talk = None
             return
+        talk.heard = True
+        talk.slave.last_reply_at_us = at_us
         if failure.refused == 2 and planned.has_gaps and talk.turn is not None:
             self._take_apart(talk, planned)
             return
@@ -789,12 +803,13 @@ class BusCore:
         self._talk = None
         self._job_next = True
         slave = talk.slave
-        before = slave.breaker.state
-        if slave.breaker.succeed():
-            self._notices.append(f"device {slave.plan.device}: answers again")
-        if before is not SlaveState.UP:
-            slave.since_s = now_s
         slave.told_down_at_s = None
+        if talk.heard:
+            before = slave.breaker.state
+            if slave.breaker.succeed():
+                self._notices.append(f"device {slave.plan.device}: answers again")
+            if before is not SlaveState.UP:
+                slave.since_s = now_s
         if talk.turn is None:
             for turn in self._schedule.turns:
                 if turn.device == slave.plan.device:

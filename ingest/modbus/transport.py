@@ -115,10 +115,11 @@ class Link(asyncio.Protocol):
     # ---- called by the bus ------------------------------------------------------------------
 
     def send(self, unit: int, pdu: bytes, transaction: int) -> None:
-        """Send one request; whatever unfinished frame was there is forgotten."""
+        """Send one request; on lines without transactions an unfinished frame is forgotten."""
         if self._transport is None or self._closed:
             return
-        self._buffer = b""
+        if not self._framing.has_transactions:
+            self._buffer = b""
         frame = self._framing.encode(unit, pdu, transaction)
         if self._echoes:
             self._echo = frame

@@ -371,6 +371,28 @@ def test_read_across_a_register_that_is_not_there_is_taken_apart():
     assert "limits.illegal" in line.notices[0]
 
 
+def test_device_whose_reads_are_all_refused_is_not_called_up_when_it_falls_silent():
+    slaves = {1: refusing(2)}
+    line = VirtualLine(slaves, [plan("a", 1, (7, 8), every=60.0)])
+    line.run(30.0)
+    assert status_of(line, "a").state is SlaveState.UP
+    slaves[1] = dead
+    line.run(1500.0)
+    assert status_of(line, "a").state is not SlaveState.UP
+
+
+def test_slow_line_is_given_the_time_that_the_bytes_take():
+    # 125 registers at 4800 baud: 255 bytes take longer than the timeout
+    byte_s = 10 / 4800
+    line = VirtualLine(
+        {1: healthy(0.2 + 268 * byte_s)},
+        [plan("a", 1, (0, 124), every=2.0)],
+        settings={"byte_s": byte_s, "timeout_s": 0.3},
+    )
+    line.run(20.0)
+    assert all(poll.is_whole for _, poll in line.polls("a"))
+
+
 def test_gateway_without_its_target_sets_the_slave_aside_without_silence():
     line = VirtualLine(
         {1: refusing(11), 2: healthy()}, [plan("a", 1, (0, 0)), plan("b", 2, (0, 0))]
