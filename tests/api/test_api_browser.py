@@ -8,15 +8,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+from playwright import sync_api
+from playwright.sync_api import expect
 
 from api.app import create_app
 from devices.quality import Quality
 from tests.api.base import Base, make_base
 from tests.api.serving import Served
-
-sync_api = pytest.importorskip("playwright.sync_api")
-
-expect = sync_api.expect
 
 pytestmark = pytest.mark.browser
 
