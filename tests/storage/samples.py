@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from devices.quality import BAD_MASK, Quality
+from devices.quality import BAD_MASK
 from devices.reading import Batch
 from devices.registry import Registry
 from devices.series import Device, Series, Transport
@@ -70,15 +70,16 @@ def batch(series_id: int, at_us: list[int], value: list[float], quality: int | l
 
 
 def noisy(series_ids: list[int], start_us: int, end_us: int, every_us: int, seed: int) -> Batch:
-    """Return jittered readings with missing values and all levels of quality, out of order."""
+    """Return jittered readings with missing values and every reason of quality, out of order."""
     rng = np.random.default_rng(seed)
     grid = np.arange(start_us, end_us, every_us)
     at = np.concatenate([grid + rng.integers(0, every_us, len(grid)) for _ in series_ids])
     ids = np.repeat(np.asarray(series_ids, np.int32), len(grid))
     value = np.round(rng.normal(20, 8, len(at)), 2)
     value[rng.random(len(at)) < 0.1] = np.nan
-    qualities = [0, 0, 0, int(Quality.STEP), int(Quality.SENSOR_RANGE), int(Quality.SIMULATED)]
-    quality = rng.choice(np.asarray(qualities, np.int32), len(at))
+    # Bits that have no meaning yet have their level already.
+    reasons = [1 << bit for bit in range(25)]
+    quality = rng.choice(np.asarray([0] * 3 * len(reasons) + reasons, np.int32), len(at))
     made = Batch(ids, at, at + rng.integers(0, SECOND_US, len(at)), value, quality)
     return made.take(rng.permutation(len(at)))
 
