@@ -9,6 +9,7 @@ from devices.codecs.registers import RegisterCodec
 from devices.codecs.sample import Codec
 from devices.errors import DocumentError, Mistake
 from devices.profile import Profile, read_profile
+from devices.profile_case import check_case, read_cases
 from devices.profile_library import shipped_profile, shipped_profile_names
 from devices.site_file import MODBUS_PAYLOAD, SiteFile, Slave, read_site_file
 from ingest.modbus.assembly import Attached, bus_mistakes, bus_warnings
@@ -49,7 +50,26 @@ def own_profiles(folder: Path, mistakes: list[Mistake]) -> dict[str, Profile]:
             mistakes.append(Mistake(str(file), 1, 1, "", str(error), "a readable text file"))
         else:
             found[profile.name] = profile
+            _check_cases(folder / "cases" / file.name, profile, mistakes)
     return found
+
+
+def _check_cases(file: Path, profile: Profile, mistakes: list[Mistake]) -> None:
+    """Hold *profile* to the answers in *file*, if somebody wrote some down."""
+    if not file.is_file():
+        return
+    try:
+        _, cases = read_cases(file.read_text("utf-8"), str(file))
+    except DocumentError as error:
+        mistakes += error.mistakes
+        return
+    except (OSError, UnicodeDecodeError) as error:
+        mistakes.append(Mistake(str(file), 1, 1, "", str(error), "a readable text file"))
+        return
+    for case in cases:
+        expected = f"what profile {profile.name} makes of it"
+        where = (str(file), case.line, 1, f"case {case.name!r}")
+        mistakes += [Mistake(*where, wrong, expected) for wrong in check_case(profile, case)]
 
 
 def attached(slaves: tuple[Slave, ...]) -> list[Attached]:
