@@ -17,38 +17,78 @@ from storage.statements import statements
 class CommandStage(Protocol):
     """What is recorded of a command at one of its stages.
 
-    *outcome* is ``begun`` or how it ended.  *new*, *old* and *read_back* are in *quantity_unit*;
-    times are microseconds since 1970 UTC, and *ended_at_us* is None while it is only begun.
+    Times are microseconds since 1970 UTC.
     """
 
     @property
-    def id(self) -> str: ...
+    def id(self) -> str:
+        """32 hexadecimal digits, the same at every stage."""
+        ...
+
     @property
-    def device(self) -> str: ...
+    def device(self) -> str:
+        """The device's code."""
+        ...
+
     @property
-    def unit(self) -> int: ...
+    def unit(self) -> int:
+        """Its unit id on its bus."""
+        ...
+
     @property
-    def key(self) -> str: ...
+    def key(self) -> str:
+        """The point of its profile."""
+        ...
+
     @property
-    def quantity_unit(self) -> str: ...
+    def quantity_unit(self) -> str:
+        """The unit of the three values."""
+        ...
+
     @property
-    def actor(self) -> str: ...
+    def actor(self) -> str:
+        """Who commands."""
+        ...
+
     @property
-    def reason(self) -> str: ...
+    def reason(self) -> str:
+        """Why, in their words; may be empty."""
+        ...
+
     @property
-    def asked_at_us(self) -> int: ...
+    def asked_at_us(self) -> int:
+        """When it was begun."""
+        ...
+
     @property
-    def outcome(self) -> str: ...
+    def outcome(self) -> str:
+        """``begun``, ``done``, ``failed`` or ``unsure``."""
+        ...
+
     @property
-    def new(self) -> float: ...
+    def new(self) -> float:
+        """What was to be written."""
+        ...
+
     @property
-    def old(self) -> float | None: ...
+    def old(self) -> float | None:
+        """What was held before; None where not known."""
+        ...
+
     @property
-    def read_back(self) -> float | None: ...
+    def read_back(self) -> float | None:
+        """What was held afterwards; None where not known."""
+        ...
+
     @property
-    def ended_at_us(self) -> int | None: ...
+    def ended_at_us(self) -> int | None:
+        """When it ended; None while it is only begun."""
+        ...
+
     @property
-    def text(self) -> str: ...
+    def text(self) -> str:
+        """What went wrong, if anything."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +109,9 @@ class KeptCommand:
     read_back: float | None
     ended_at_us: int | None
     text: str
+
+
+_Kept = list[KeptCommand]  # under another name where `list` is a method
 
 
 class CommandStore:
@@ -99,12 +142,12 @@ class CommandStore:
         """
         return await self._read("list", {"device": device, "limit": limit, "before": before})
 
-    async def stages(self, command_id: str) -> list[KeptCommand]:
+    async def stages(self, command_id: str) -> _Kept:
         """Return every stage of one command, the first one first."""
         return await self._read("stages", {"id": command_id})
 
-    async def _read(self, name: str, arguments: Mapping[str, object]) -> list[KeptCommand]:
-        async def read(connection: Connection) -> list[KeptCommand]:
+    async def _read(self, name: str, arguments: Mapping[str, object]) -> _Kept:
+        async def read(connection: Connection) -> _Kept:
             cursor = connection.cursor(row_factory=dict_row)
             return [_kept(row) async for row in await cursor.execute(_SQL[name], arguments)]
 

@@ -15,7 +15,7 @@ from devices.profile_library import shipped_profile
 from firmware_sims.modbus_faults import FaultKind
 from firmware_sims.modbus_node import ModbusBus
 from firmware_sims.modbus_slave import slave_of
-from ingest.modbus.bus import running
+from ingest.modbus.bus import BusBusy, running
 from ingest.modbus.command import (
     CommandRecord,
     Commands,
@@ -251,3 +251,26 @@ async def test_command_is_carried_to_its_record_when_the_caller_goes_away():
         await commands.close()
     assert ledger.records[-1].outcome is Outcome.DONE
     assert slave.memory.read(3, 100, 1) == [220]
+
+
+@pytest.mark.parametrize(
+    ("busy_at", "outcome"), [(0, Outcome.FAILED), (1, Outcome.UNSURE), (2, Outcome.UNSURE)]
+)
+async def test_command_that_was_begun_has_an_end_on_a_bus_too_busy_to_ask(busy_at, outcome):
+    slave, ledger = slave_of(UNIT, truth, 1), Ledger()
+    async with bare(ModbusBus([slave], "tcp")) as run:
+
+        class Crowded:
+            asked = 0
+
+            async def ask(self, requests, timeout_s=None, goes_on=False):
+                self.asked += 1
+                if self.asked == busy_at + 1:
+                    raise BusBusy("bus north: too many commands wait")
+                return await run.ask(requests, timeout_s, goes_on)
+
+        wanted = command("ec_set_point", 2.2)
+        record = await Commands(ledger).write(Crowded(), UNIT, 1, wanted, allowed=True)
+    assert (record.outcome, ledger.records[-1]) == (outcome, record)
+    assert "too many commands wait" in record.text or busy_at == 2
+    assert (slave.memory.read(3, 100, 1) == [220]) == (busy_at == 2)
