@@ -1,6 +1,7 @@
 """The service: every room introduced to the others, started and stopped in order.
 
-    start: spool ▶ pipeline ▶ HTTP ▶ collectors          stop: collectors ▶ HTTP ▶ pipeline ▶ spool
+    start: spool ▶ pipeline ▶ HTTP ▶ collectors
+    stop:  commands under way ▶ collectors ▶ HTTP ▶ pipeline ▶ spool
 
 The database is not waited for: what arrives before it answers lies in the spool.
 """
@@ -35,6 +36,7 @@ from api.services import ApiSettings, Services
 from api.tokens import Tokens
 from devices.codecs.library import CODECS
 from devices.site_file import BrokerEntry, SiteFile
+from greenhouse.command_desk import CommandDesk
 from greenhouse.registry_keeper import RegistryKeeper
 from greenhouse.replayer import Replayer
 from greenhouse.settings import Settings, SettingsError, read_secret
@@ -55,6 +57,7 @@ from ingest.mqtt.settings import SettingsError as MqttSettingsError
 from ingest.mqtt.tls import tls_context
 from ingest.pipeline import DecoderSource, Pipeline
 from ingest.spool import Spool
+from storage.commands import CommandStore
 from storage.dead_letters import DeadLetterStore
 from storage.errors import StorageError
 from storage.gaps import GapStore
@@ -107,13 +110,20 @@ async def run_service(
                 server = _Server(_uvicorn_config(house.app()))
                 http = tasks.create_task(server.serve(sockets=[sock]), name="http")
                 listening(sock.getsockname()[1])
+            buses_stop = asyncio.Event()  # a command under way needs its bus to the end
             collectors = [
-                tasks.create_task(collector.run(stop), name=name)
-                for name, collector in (("mqtt", house.mqtt), ("modbus", house.modbus))
+                tasks.create_task(collector.run(when), name=name)
+                for name, collector, when in (
+                    ("mqtt", house.mqtt, stop),
+                    ("modbus", house.modbus, buses_stop),
+                )
                 if collector is not None
             ]
             await stop.wait()
             _log.info("stopping")
+            if house.desk is not None:
+                await house.desk.close(plan.settings.stop_timeout_s / 3)
+            buses_stop.set()
             if collectors:
                 await asyncio.wait(collectors)
             if http is not None:
@@ -146,6 +156,8 @@ class _House:
         self.pipeline: Pipeline | None = None
         self.mqtt: MqttCollector | None = None
         self.modbus: ModbusCollector | None = None
+        self.commands = CommandStore(pool)
+        self.desk: CommandDesk | None = None
 
     @classmethod
     async def open(cls, plan: Plan, stack: AsyncExitStack) -> _House:
@@ -180,6 +192,7 @@ class _House:
             house.mqtt = house._mqtt(mqtt, house.spool)
         if plan.site_file.buses:
             house.modbus = house._modbus(house.spool)
+            house.desk = CommandDesk(plan.site_file, house.modbus.bus, house.commands)
         return house
 
     def _modbus(self, spool: Spool) -> ModbusCollector:
@@ -268,6 +281,8 @@ class _House:
             counters=self.counters,
             tokens=Tokens(settings.tokens),
             inlet=self.spool,
+            commands=self.desk,
+            command_shelf=self.commands,
             settings=ApiSettings(
                 open_loopback_reads=settings.open_loopback_reads, docs=settings.api_docs
             ),

@@ -209,7 +209,7 @@ class Memory:
 
 @dataclass
 class Shelf:
-    """Gaps or dead letters in memory."""
+    """Gaps, dead letters or commands in memory."""
 
     things: list = field(default_factory=list)
 
@@ -240,6 +240,7 @@ class Base:
     gaps: Shelf
     dead_letters: Shelf
     settings: ApiSettings
+    commands: Shelf = field(default_factory=Shelf)
     counters: Counters = field(default_factory=Counters)
     health: Health = field(default_factory=lambda: Health("1.2.3", DatabaseHealth(True, "plain")))
     now_us: int = NOW_US
@@ -257,6 +258,7 @@ class Base:
             counters=self.counters,
             tokens=Tokens([TOKEN, "another-token"]),
             inlet=self.inlet,
+            command_shelf=self.commands,
             settings=self.settings,
             now_us=lambda: self.now_us,
         )
