@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from devices.profile_library import shipped_profile
 from firmware_sims.modbus_node import ModbusBus
@@ -193,3 +194,27 @@ async def test_a_process_without_a_bus_lists_commands_and_gives_none(tmp_path, t
         status, problem = await ask(service, "/devices/node/commands", SET)
         assert (status, problem["type"]) == (503, "urn:greenhouse:problem:not-commanding")
         assert await ask(service, "/commands") == (200, [])
+
+
+async def test_nothing_is_sent_while_no_record_can_be_kept(
+    tmp_path, timescale_dsn, proxy, eventually
+):
+    server = conninfo_to_dict(timescale_dsn)
+    line = proxy(str(server["host"]), int(server["port"]))
+    async with plant() as made:
+        text = SITE.format(**made.ports)
+        with ServiceProcess(tmp_path / "service", line.dsn(timescale_dsn), text) as service:
+            await asyncio.to_thread(service.start_ready)
+            line.refuse()
+            line.cut()
+            status, problem = await ask(service, "/devices/mixer/commands", SET)
+            assert (status, problem["type"]) == (503, "urn:greenhouse:problem:command-not-kept")
+            assert made.written == []
+            line.accept()
+
+            async def is_done() -> bool:
+                return (await ask(service, "/devices/mixer/commands", SET))[0] == 200
+
+            await eventually(is_done, timeout_s=30)
+            assert made.written == [("mixer", 6, 100, [234])]
+    assert [stage[3] for stage in _stages(timescale_dsn)] == ["begun", "done"]
