@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import psycopg
 import pytest
@@ -82,7 +83,7 @@ async def plant(turnaround_s: float = 0.0) -> AsyncIterator[Plant]:
         yield made
 
 
-async def ask(service, path: str, body: object = None, token: str = TOKEN) -> tuple[int, object]:
+async def ask(service, path: str, body: object = None, token: str = TOKEN) -> tuple[int, Any]:
     """Return status and answer of a GET, or of a POST of *body*."""
     headers = {"Content-Type": "application/json", "X-Actor": "李伟".encode().decode("latin-1")}
     if token:

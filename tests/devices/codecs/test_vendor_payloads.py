@@ -30,7 +30,7 @@ FRAMES_ONLY = {
     "HTTP": lambda message: base64.b64decode(message["data"]),
 }
 ENVELOPES = ("ChirpStack", "ThingsStackCommunity", "ThingsStackIndustries")
-MODELS = {
+MODELS: dict[str, type[DecentlabCodec] | type[MilesightCodec]] = {
     **{name: DecentlabCodec for name in ("DL-ATM41", "DL-PAR", "DL-SMTP", "DL-TRS12")},
     **{name: MilesightCodec for name in ("EM300-TH", "EM500-CO2", "EM500-LGT", "EM500-SMTC")},
 }
