@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from alerts import program as p
+from alerts.window import Aggregate
 from devices.derived import FORMULAS
 from devices.quality import BAD_MASK
 from devices.quantity import QUANTITIES
@@ -253,7 +254,7 @@ class _Binding:
         return out
 
     def hourly_means(self, need_us, points, spoken, scale, until):
-        aggregate = p.Aggregate("mean", need_us=need_us)
+        aggregate = Aggregate("mean", need_us=need_us)
         found = self.each("hour", aggregate, points, spoken, scale, until)
         return {end: value for end, value in found if not math.isnan(value)}
 
