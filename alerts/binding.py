@@ -87,7 +87,11 @@ class Unbound:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the registry does not say: *tags* by series or device code, *plantings* by site code."""
+    """What the registry does not say.
+
+    *tags* by the key of a subject (``series:...``, ``device:...``, ``site:...``); those of a site
+    hold for everything in it.  *plantings* by site code.
+    """
 
     tags: Mapping[str, frozenset[str]] = field(default_factory=dict)
     plantings: Mapping[str, Planting] = field(default_factory=dict)
@@ -177,11 +181,18 @@ class _Binder:
             return False
         if where.devices and series.device not in where.devices:
             return False
-        return not where.tags or self._tags(series).issuperset(where.tags)
+        if not where.tags and not where.without_tags:
+            return True
+        tags = self._tags(series)
+        return tags.issuperset(where.tags) and tags.isdisjoint(where.without_tags)
 
     def _tags(self, series: Series) -> frozenset[str]:
         tags = self._surroundings.tags
-        return tags.get(series.code, frozenset()) | tags.get(series.device, frozenset())
+        if not tags:
+            return frozenset()
+        keys = [f"series:{series.code}", f"device:{series.device}"]
+        keys += [f"site:{site.code}" for site in self._ancestors(series.site)]
+        return frozenset().union(*(tags.get(key, ()) for key in keys))
 
     # -- one series
 

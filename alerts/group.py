@@ -484,9 +484,14 @@ class Group:
         return advance(state.course, samples, terms)
 
     def _inside(self, rows: IndexArray, owner: IndexArray, at_us: Int64Array) -> BoolArray | None:
-        """Return whether each sample lies in its binding's timetable; None where all do."""
+        """Return whether each sample lies in its binding's timetable; None where all do.
+
+        The value of a day stands at the midnight after it, and belongs to that day.
+        """
         if self._always:
             return None
+        if any(channel.spec.at_end for channel in self.channels):
+            at_us = at_us - 1
         out = np.empty(len(owner), bool)
         numbers = self._timetable[rows][owner]
         for number, timetable in enumerate(self._timetables):

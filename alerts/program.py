@@ -91,6 +91,11 @@ class Spec:
         """Whether time alone brings values."""
         return self.kind in ("silence", "hour", "day", "hours_8", "hours_day", "eights_day")
 
+    @property
+    def at_end(self) -> bool:
+        """Whether values stand at the end of the hour or day that they speak of."""
+        return self.by_time and self.kind != "silence"
+
     def memory_us(self) -> int:
         """Return how far back readings matter for a value, apart from the series' own intervals."""
         if self.kind == "usual":

@@ -118,7 +118,8 @@ class Source:
 class Selector:
     """Which series a rule is about; what is empty does not restrict.
 
-    *sites* are codes and stand for all below them; *tags* must all be present.
+    *sites* are codes and stand for all below them; *tags* must all be present, of *without_tags*
+    none may be.
     """
 
     quantities: tuple[str, ...] = ()
@@ -129,6 +130,7 @@ class Selector:
     devices: tuple[str, ...] = ()
     crops: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
+    without_tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,6 +308,7 @@ class WhereEntry(_Entry):
     device: Words = []
     crop: Words = []
     tags: Words = []
+    without_tags: Words = []
 
 
 class ScheduleEntry(_Entry):
@@ -507,6 +510,7 @@ class _Reader:
             tuple(where.device),
             tuple(where.crop),
             tuple(where.tags),
+            tuple(where.without_tags),
         )
 
     # -- levels

@@ -111,6 +111,7 @@ class PlaceEntry(_Entry):
     latitude: float = 38.93
     longitude: float = 100.45
     timezone: str = "Asia/Shanghai"
+    tags: Words = []
     stages: list[StageEntry] = []
 
 
@@ -293,7 +294,7 @@ class _Trial:
             conversion=Conversion(),
             interval_s=interval_us / 1e6,
         )
-        self._tags[series.code] = frozenset(entry.tags)
+        self._tags[f"series:{series.code}"] = frozenset(entry.tags)
         self._read_values(path, series.code, entry.values, interval_us)
         return series
 
@@ -316,7 +317,8 @@ class _Trial:
         if place.stages:
             stages = tuple(StageBegin(s.name, s.on, s.degree_days) for s in place.stages)
             plantings = {"h1": Planting("h1", place.crop, stages)}
-        settings = Settings(surroundings=Surroundings(self._tags, plantings))
+        tags = self._tags | {"site:base": frozenset(place.tags)}
+        settings = Settings(surroundings=Surroundings(tags, plantings))
         ids = self._registry.series_ids
         columns = list(zip(*self._readings, strict=True)) or [(), (), (), ()]
         history = Batch.of(

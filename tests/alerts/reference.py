@@ -497,6 +497,9 @@ class _Binding:
         ]  # fmt: skip
 
     def code(self, tree, row, t):
+        # The value of a day stands at the midnight after it, and belongs to that day.
+        calendar = ("hour", "day", "hours_8", "hours_day", "eights_day")
+        t -= any(leaf.spec.kind in calendar for leaf in self.binding.program.leaves)
         if not bool(self.binding.timetable.holds(np.array([t]))[0]):
             return "clear"
         tight, loose = self.truth(tree, row)
