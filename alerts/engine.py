@@ -21,6 +21,7 @@ from alerts.binding import Binding, Surroundings, Unbound, bind
 from alerts.episode import Change, Episode, RuleFailure, Transition
 from alerts.group import Group, Shelf
 from alerts.lanes import Happening
+from alerts.program import RAISE
 from alerts.recent import Readings, RecentReadings
 from alerts.rule import Rule
 from alerts.segments import LONG_AGO, NEVER, BoolArray, IndexArray, Int64Array, over_slots
@@ -78,6 +79,15 @@ class Overdue:
             if mine and not _is_over_by(episode, self.late_us):
                 begin_us = min(begin_us, episode.started_at_us)
         return begin_us - self.memory_us
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A binding beyond a limit since *since_us*, which does not fire yet."""
+
+    rule: str
+    subject: str
+    since_us: int
 
 
 class Engine:
@@ -440,6 +450,28 @@ class Engine:
                         Change.STANDS, last, last.steps[-1].at_us, self._horizon_us, page=True
                     )
                 )
+
+    def pending(self) -> list[Pending]:
+        """Return the bindings that are beyond a limit and have not been for long enough."""
+        out = []
+        for group in self._groups:
+            course = group.live.course
+            for row in np.flatnonzero(course.active & ~course.courses["open"]).tolist():
+                lanes = course.lanes[row]
+                since_us = int(lanes["start"][lanes["code"] == RAISE].min())
+                binding = group.bindings[row]
+                out.append(Pending(binding.rule.code, binding.subject.key, since_us))
+        return out
+
+    @property
+    def shapes(self) -> int:
+        """How many groups the bindings are judged in."""
+        return len(self._groups)
+
+    def bytes_per_binding(self) -> float:
+        """Return how much memory a binding takes, in arrays."""
+        total = sum(group.bytes_per_binding() * group.count for group in self._groups)
+        return total / max(len(self.bindings), 1)
 
     def episodes(self) -> list[Episode]:
         """Return the open episodes, and those that late readings may still change."""

@@ -238,6 +238,10 @@ def substituted(tree: Any, old: Measure, new: Call) -> Any:
     return replace(tree, **changes) if changes else tree
 
 
+_AFTER_A_LIMIT = {
+    "and", "or", "clear", "margin", "of", "over", "since", "needing", "inside", "outside", "above",
+    "below",
+}  # fmt: skip
 _SPACE = re.compile(r"\s*")
 _NUMBER = re.compile(r"\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -357,20 +361,22 @@ class _Reader:
         start = self._at
         if not self._symbol("("):
             return None
+        wrong = None
         try:
             inner = self.condition()
-            if self._symbol(")") and not self._continues_a_sum():
+            if not self._symbol(")"):
+                raise self._wrong("a closing bracket")
+            if not self._continues_a_sum():
                 return inner
         except ConditionError as error:
-            self._at = start
-            deepest = error
-        else:
-            self._at = start
+            wrong = error
+        self._at = start
+        if wrong is None:
             return None
         try:
             self._comparison(start)
         except ConditionError as error:
-            raise max(deepest, error, key=lambda e: e.at) from None
+            raise max(wrong, error, key=lambda e: e.at) from None
         self._at = start
         return None
 
@@ -462,7 +468,7 @@ class _Reader:
     def _unit(self) -> str:
         start = self._at
         match = self._take(_UNIT)
-        if match and match[0] not in _WORDS:
+        if match and match[0] not in _AFTER_A_LIMIT:
             return match[0]
         self._at = start
         return ""
@@ -655,7 +661,7 @@ class _Reader:
                 hours=int(number[0]),
                 time_us=self._duration() if self._accept("of") else 0,
             )
-        start = self._at
+        start = self._skip()
         number = self._take(re.compile(r"\d+(?:\.\d+)?\s*%"))
         if number:
             share = float(number[0].rstrip("% ")) / 100.0

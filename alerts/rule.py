@@ -378,7 +378,10 @@ def read_pack(text: str, file: str) -> Pack:
     mistakes: list[Mistake] = []
     entry = validate_part(document, (), PackDocument, mistakes)
     if entry is None:
-        raise DocumentError(mistakes)
+        # The head is unusable; the rules below it can still be looked at.
+        rules = document.data.get("rules") if isinstance(document.data, dict) else None
+        rules = rules if isinstance(rules, list) else []
+        entry = PackDocument.model_construct(pack="", version=1, rules=rules)
     return _Reader(document, entry, mistakes).read()
 
 
@@ -436,6 +439,7 @@ class _Reader:
 
     def _rule(self, item: RuleEntry, path: Path) -> Rule | None:
         levels = self._levels(item, path)
+        where = self._selector(item.where, path)
         source = Source(**(item.source or self._entry.source).model_dump())
         label = item.label or self._entry.label
         self._check_label(label, source, path)
@@ -451,7 +455,7 @@ class _Reader:
             layer=Layer[self._entry.layer.upper()],
             name=_name(item.name),
             levels=levels,
-            where=self._selector(item.where, path),
+            where=where,
             per=item.per,
             schedule=Schedule(
                 item.schedule.sun,

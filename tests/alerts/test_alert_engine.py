@@ -1,0 +1,289 @@
+"""The engine on single cases: late and very late readings, errors, restarts, who is told when."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from alerts import program
+from alerts.engine import Engine, Settings
+from alerts.episode import Change, episode_id
+from alerts.errors import SnapshotError
+from alerts.rule import read_pack
+from devices.quality import Quality
+from devices.reading import Batch
+from tests.alerts import places
+from tests.alerts.places import DAY, HOUR, MINUTE, SECOND
+from tests.alerts.told import Told
+from tests.alerts.worlds import pack_of
+
+START = 1_767_225_600 * SECOND
+HOT = "when: air_temperature > 30 degC, for: 2min, where: {site: h2, placement: inside}"
+SERIES = 4  # c2.air_temperature, every 30 s
+
+
+def engine(*rules, **settings):
+    return Engine(pack_of(rules or [HOT]).rules, places.base(), Settings(**settings))
+
+
+def feed(one, rows, now):
+    """Rows of (seconds, value) or (seconds, value, quality) of the one series."""
+    rows = [(SERIES, START + round(row[0] * SECOND), row[1], *(row[2:] or (0,))) for row in rows]
+    return one.feed(places.batch(rows), START + round(now * SECOND))
+
+
+def steady(begin, end, value, step=30):
+    return [(second, value) for second in range(begin, end, step)]
+
+
+def test_an_alert_fires_with_the_reading_that_completes_its_time():
+    one = engine()
+    feed(one, steady(0, 60, 20.0), 60)
+    for second in (60, 90, 120):
+        assert feed(one, [(second, 31.0)], second) == []
+    (news,) = feed(one, [(150, 32.0)], 150.2)
+    # Four readings of thirty seconds are two minutes.
+    assert (news.change, news.page, news.revised) == (Change.FIRED, True, False)
+    episode = news.episode
+    assert (episode.started_at_us, episode.fired_at_us) == (START + MINUTE, START + 150 * SECOND)
+    assert news.noticed_at_us == START + round(150.2 * SECOND)
+    assert episode.id == episode_id(episode.rule, "series:c2.air_temperature", START + MINUTE)
+    assert (episode.value, episode.peak) == (32.0, 32.0)
+
+
+def test_the_id_is_the_same_for_everyone_who_has_the_readings():
+    live, late = engine(), engine()
+    rows = steady(0, 600, 31.0)
+    first = {n.episode.id for row in rows for n in feed(live, [row], row[0])}
+    second = {n.episode.id for n in feed(late, rows, 86_400)}
+    assert first == second
+    assert len(first) == 1
+
+
+@pytest.mark.parametrize(
+    "quality", [Quality.CALIBRATION, Quality.MAINTENANCE, Quality.PHYSICAL_RANGE]
+)
+def test_bad_readings_neither_raise_nor_clear(quality):
+    one = engine()
+    assert feed(one, [(s, 60.0, int(quality)) for s in range(0, 600, 30)], 600) == []
+    (fired,) = feed(one, steady(600, 900, 31.0), 900)
+    assert fired.change is Change.FIRED
+    assert feed(one, [(s, 20.0, int(quality)) for s in range(900, 930, 10)], 930) == []
+    (resolved,) = feed(one, [(930, 20.0)], 930)
+    assert resolved.change is Change.RESOLVED
+
+
+def test_silence_holds_an_alert_and_never_resolves_it():
+    one = engine()
+    feed(one, steady(0, 300, 31.0), 300)
+    assert one.advance(START + 389 * SECOND) == []
+    (held,) = one.advance(START + 391 * SECOND)  # 270 + three intervals + 30 s of grace
+    assert held.change is Change.HELD
+    assert (held.at_us, held.page) == (START + 360 * SECOND, False)
+    assert one.advance(START + DAY) == []
+    assert [e.is_open for e in one.episodes()] == [True]
+    returned, resolved = feed(one, [(90_000, 20.0)], 90_000)
+    assert (returned.change, resolved.change) == (Change.RETURNED, Change.RESOLVED)
+    assert resolved.episode.unobserved_us == (90_000 - 270) * SECOND
+    assert resolved.episode.coverage(START) == pytest.approx(270 / 90_000)
+
+
+def test_a_gap_does_not_count_as_time_above_the_limit():
+    one = engine()
+    feed(one, [(0, 31.0), (30, 31.0)], 30)
+    assert feed(one, [(150, 31.0), (180, 31.0)], 180) == []
+    assert [n.change for n in feed(one, [(210, 31.0), (240, 31.0)], 240)] == [Change.FIRED]
+
+
+def test_a_reading_that_comes_a_little_late_changes_what_was_said_and_says_so():
+    one = engine()
+    told = Told()
+    told.take(feed(one, [r for r in steady(0, 300, 31.0) if r[0] != 60], 300))
+    assert [e.started_at_us for e in told.episodes.values()] == [START]
+    news = feed(one, [(60, 20.0)], 301)
+    told.take(news)
+    # The run begins anew after the cool reading: another episode takes the place of the first.
+    assert [n.change for n in news] == [Change.RETRACTED, Change.FIRED]
+    assert all(n.revised for n in news)
+    assert news[1].replaces == news[0].episode.id
+    assert [e.started_at_us for e in told.episodes.values()] == [START + 90 * SECOND]
+
+
+def test_a_reading_that_comes_twice_is_harmless_and_the_first_value_counts():
+    one = engine()
+    news = feed(one, steady(0, 300, 31.0), 300)
+    assert [n.change for n in news] == [Change.FIRED]
+    assert feed(one, steady(0, 300, 31.0), 300) == []
+    assert feed(one, steady(0, 300, 20.0), 300) == []
+    assert one.overdue() == []
+
+
+def test_readings_of_series_that_no_rule_looks_at_are_passed_over():
+    one = engine()
+    rows = [(1, START, 99.0, 0), (77, START, 99.0, 0), (-5, START, 99.0, 0)]
+    assert one.feed(places.batch(rows), START) == []
+    assert one.feed(Batch.empty(), START) == []
+
+
+def test_a_device_that_was_away_and_sends_its_store_in_order_is_not_late():
+    one = engine("when: no data for 3 intervals, where: {quantity: air_temperature, site: h2}")
+    told = Told()
+    told.take(feed(one, steady(0, 300, 20.0), 300))
+    told.take(one.advance(START + 3 * HOUR))
+    assert [n.change for n in told.transitions] == [Change.FIRED]
+    news = feed(one, steady(300, 3 * 3600, 20.0), 3 * 3600 + 5)
+    told.take(news)
+    # It had not been silent after all, only away: that is taken back, and nobody is paged.
+    assert [(n.change, n.page) for n in news] == [(Change.RETRACTED, False)]
+    assert told.episodes == {}
+    assert one.overdue() == []
+
+
+def test_what_is_late_beyond_the_bound_waits_for_history_and_then_revises_it():
+    one = engine()
+    told = Told()
+    rows = steady(0, 7200, 20.0)
+    kept = [row for row in rows if not 1800 <= row[0] < 3600]
+    for row in kept:
+        told.take(feed(one, [row], row[0]))
+    assert told.transitions == []
+    late = [(s, 31.0) for s in range(1800, 3600, 30)]
+    assert feed(one, late, 7201) == []
+    (overdue,) = one.overdue()
+    assert overdue.subject == "series:c2.air_temperature"
+    assert overdue.series_ids == (SERIES,)
+    assert overdue.late_us == START + 1800 * SECOND
+    since = overdue.since_us([])
+    assert since < overdue.late_us
+    history = [(SERIES, START + s * SECOND, v, 0) for s, v in kept + late]
+    history = [row for row in history if row[1] >= since]
+    news = one.revise([overdue], places.batch(history), [])
+    assert [n.change for n in news] == [Change.FIRED, Change.RESOLVED]
+    assert all(n.revised and not n.page for n in news)
+    assert one.overdue() == []
+
+
+def test_an_episode_found_open_in_old_data_is_told_when_the_data_have_caught_up():
+    one = engine(patience_s=600)
+    now = 20_000
+    news = feed(one, steady(0, 600, 31.0), now)
+    assert [(n.change, n.page) for n in news] == [(Change.FIRED, False), (Change.HELD, False)]
+    assert not any(n.page for n in feed(one, steady(600, 10_000, 31.0), now + 5))
+    news = feed(one, steady(10_000, 20_000, 31.0), now + 10)
+    assert [n.change for n in news if n.page] == [Change.STANDS]
+
+
+def test_nobody_is_paged_for_what_is_over():
+    one = engine()
+    rows = steady(0, 600, 31.0) + steady(600, 900, 20.0)
+    assert [(n.change, n.page) for n in feed(one, rows, 900)] == [
+        (Change.FIRED, False),
+        (Change.RESOLVED, False),
+    ]
+
+
+# -- one broken rule
+
+
+def test_a_rule_that_raises_becomes_a_failure_and_the_others_go_on(monkeypatch):
+    rules = ["when: air_temperature > 30 degC and relative_humidity > 80 %, per: site",
+             "when: air_temperature > 31 degC and relative_humidity > 80 %, per: site"]  # fmt: skip
+    one = engine(*rules)
+    truth = program.Joined.truth
+
+    def broken(self, frame):
+        if (frame.params[:, 0] == 31.0).any():
+            raise FloatingPointError("a sick rule")
+        return truth(self, frame)
+
+    monkeypatch.setattr(program.Joined, "truth", broken)
+    rows = [(n, START, v, 0) for n, v in ((4, 32.0), (5, 90.0), (1, 32.0), (2, 32.0), (3, 90.0))]
+    news = one.feed(places.batch(rows), START + SECOND)
+    assert {(n.change, n.episode.rule) for n in news} == {(Change.FIRED, "t.r0")}
+    assert len(news) == 2
+    assert one.failures["t.r1"].reason == "FloatingPointError: a sick rule"
+    later = [(4, START + 30 * SECOND, 20.0, 0), (1, START + 30 * SECOND, 20.0, 0),
+             (2, START + 30 * SECOND, 20.0, 0)]  # fmt: skip
+    news = one.feed(places.batch(later), START + 31 * SECOND)
+    assert {n.change for n in news} == {Change.RESOLVED}
+
+
+# -- restarts
+
+
+def test_a_restored_engine_goes_on_as_if_nothing_had_been():
+    one = engine()
+    feed(one, steady(0, 150, 31.0), 150)
+    other = engine()
+    assert other.restore(one.snapshot()) == []
+    rows = [*steady(150, 400, 31.0), (430, 20.0)]
+    assert feed(other, rows, 430) == feed(one, rows, 430) != []
+
+
+def test_a_restored_engine_finds_its_rules_again_and_withdraws_those_that_are_gone():
+    text = """
+pack: t
+version: 1
+rules:
+  - {id: kept, when: air_temperature > 30 degC, where: {site: h2, placement: inside}}
+  - {id: gone, when: air_temperature > 29 degC, where: {site: h2, placement: inside}}
+"""
+    rules = read_pack(text, "x").rules
+    old = Engine(rules, places.base())
+    feed(old, [(0, 31.0)], 0)
+    assert len(old.episodes()) == 2
+    fresh = replace(rules[1], code="t.new")
+    new = Engine([rules[0], fresh], places.base())
+    withdrawn = new.restore(old.snapshot())
+    assert [(n.change, n.episode.rule) for n in withdrawn] == [(Change.WITHDRAWN, "t.gone")]
+    assert [e.rule for e in new.episodes()] == ["t.kept"]
+    # A rule that is new has no past yet, and asks for it.
+    assert [one.rule for one in new.overdue()] == ["t.new"]
+    (resolved,) = [n for n in feed(new, [(30, 20.0)], 30) if n.episode.rule == "t.kept"]
+    assert resolved.change is Change.RESOLVED
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a snapshot", None])
+def test_a_damaged_snapshot_is_refused_and_changes_nothing(damage):
+    one = engine()
+    data = engine().snapshot()
+    before = one.snapshot()
+    with pytest.raises(SnapshotError):
+        one.restore(data[: len(data) // 2] if damage is None else damage)
+    assert one.snapshot() == before
+
+
+def test_memory_of_the_past_is_bounded_by_the_lateness():
+    one = engine(lateness_s=60, grace_s=0)
+    for second in range(0, 86_400, 300):
+        feed(one, steady(second, second + 300, 20.0), second + 300)
+    assert len(one._recent) < 50
+    assert one.episodes() == []
+
+
+def test_the_engine_takes_no_other_time_than_it_is_given():
+    with pytest.raises(ValueError, match="less than lateness"):
+        Settings(lateness_s=30, grace_s=30)
+    one = engine()
+    feed(one, steady(0, 300, 31.0), 300)
+    assert one.advance(START) == []  # a clock that goes back changes nothing
+
+
+def test_a_pending_binding_can_be_seen():
+    one = engine()
+    feed(one, steady(0, 60, 31.0), 60)
+    (pending,) = one.pending()
+    assert (pending.rule, pending.subject) == ("t.r0", "series:c2.air_temperature")
+    assert pending.since_us == START
+    feed(one, steady(60, 300, 31.0), 300)
+    assert one.pending() == []
+
+
+def test_a_hundred_bindings_of_one_shape_are_one_group():
+    rules = [f"when: air_temperature > {30 + n} degC, for: {n + 1}min" for n in range(25)]
+    one = engine(*rules)
+    assert len(one.bindings) == 100
+    assert one.shapes == 1
+    assert np.isfinite(one.bytes_per_binding())

@@ -1,0 +1,57 @@
+"""The engine and the slow reference agree: any rules, readings, orders of arrival, restarts."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.alerts import places, worlds
+from tests.alerts.places import SECOND
+from tests.alerts.worlds import World
+
+SEEDS = st.integers(0, 2**32 - 1)
+QUICK = settings(
+    derandomize=True, deadline=None, database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)  # fmt: skip
+EVERYTHING = (*worlds.PLAIN, *worlds.SILENT, *worlds.STREAMS, *worlds.TOGETHER)
+
+
+@settings(QUICK, max_examples=12)
+@given(seed=SEEDS)
+def test_alerts_are_those_of_the_reference_whatever_the_order_of_arrival(seed):
+    World(seed, EVERYTHING, places.base(), minutes=25).run([1, 20, 60, 300])
+
+
+@settings(QUICK, max_examples=3)
+@given(seed=SEEDS, timezone=st.sampled_from(["Asia/Shanghai", "Europe/Amsterdam", "Asia/Kolkata"]))
+def test_hours_and_days_are_those_of_the_reference(seed, timezone):
+    # The clocks of Europe go forward in the second night.
+    start = 1_774_652_400 * SECOND
+    registry = worlds.air_station(timezone)
+    World(seed, worlds.CALENDAR, registry, 50 * 60, start=start).run([60, 600, 7200], checks=1)
+
+
+@settings(QUICK, max_examples=4)
+@given(seed=SEEDS)
+def test_readings_that_come_after_the_bound_revise_history_exactly(seed):
+    world = World(seed, EVERYTHING, places.base(), minutes=30)
+    world.mode = "very late"
+    world.run([20, 60])
+    assert any(news.revised for news in world.told.transitions) or len(world.told.episodes) < 3
+
+
+@settings(QUICK, max_examples=4)
+@given(seed=SEEDS)
+def test_a_live_run_and_a_replay_of_the_same_readings_give_the_same_alerts(seed):
+    world = World(seed, EVERYTHING, places.base(), minutes=40).run([5, 60], checks=0)
+    assert world.replayed() == world.told.as_tuples()
+
+
+@pytest.mark.parametrize("rule", [*EVERYTHING, *worlds.CALENDAR])
+def test_no_kind_of_rule_is_left_out(rule):
+    """Each rule of the lists binds somewhere, so the properties above can meet it."""
+    registry = places.base() if rule in EVERYTHING else worlds.air_station("Asia/Shanghai")
+    world = World(1, [rule], registry, minutes=1)
+    assert world.engine.bindings
