@@ -11,8 +11,9 @@ import msgspec
 
 from devices.registry import Registry
 from ingest.pipeline import DecoderSource
-from storage.editions import Edition, detect
+from storage.editions import Edition
 from storage.errors import DatabaseMisconfigured, DatabaseUnavailable, StorageError
+from storage.migrate import schema_edition
 from storage.pool import Pool
 from storage.registry import RegistryStore
 
@@ -76,7 +77,7 @@ class RegistryKeeper:
     async def _load(self) -> None:
         archive = await self._store.load(include_retired=True)
         registry = await self._store.load()
-        self.edition = await self._pool.run(detect)
+        self.edition = await self._pool.run(schema_edition)
         self._note(None)
         await self._adopt(registry, archive)
         try:

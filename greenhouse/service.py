@@ -152,6 +152,7 @@ class _House:
         folder = plan.settings.spool_dir
         self.registry = RegistryKeeper(pool, self.decoders, folder / "registry.json")
         self.journal = GapJournal(folder / "gaps.json", self.counters)
+        self.prepared = asyncio.Event()
         self.spool: Spool | None = None
         self.pipeline: Pipeline | None = None
         self.mqtt: MqttCollector | None = None
@@ -242,6 +243,7 @@ class _House:
 
     async def _keep_registry(self) -> None:
         await self.registry.prepare(self._bring_up_database)
+        self.prepared.set()
         await self.registry.follow(_REGISTRY_EVERY_S)
 
     async def _bring_up_database(self) -> None:
@@ -258,15 +260,17 @@ class _House:
             _log.info("site file applied: %s", changes)
 
     async def _maintain(self) -> None:
+        """Maintain at the start and every hour; continuous aggregates are only as good as that."""
         maintenance = Maintenance(self.plan.settings.dsn)
+        await self.prepared.wait()
         while True:
-            await asyncio.sleep(_MAINTENANCE_EVERY_S)
             try:
                 report = await maintenance.run(datetime.now(UTC))
             except StorageError as error:
                 _log.error("maintenance put off for an hour: %s", error)
             else:
                 _log.info("maintenance: %s", report)
+            await asyncio.sleep(_MAINTENANCE_EVERY_S)
 
     def app(self) -> Callable[..., Awaitable[None]]:
         """Return the HTTP application over these rooms."""
