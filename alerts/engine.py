@@ -416,6 +416,7 @@ class Engine:
             position for position, transition in enumerate(news)
             if _is_waking(transition) and self._is_open(number, transition.episode.id)
         ]  # fmt: skip
+        news = [replace(t, page=False) if t.page else t for t in news]
         if waking:
             if self._is_fresh(group, row):
                 news[waking[-1]] = replace(news[waking[-1]], page=True)
@@ -706,7 +707,7 @@ def _is_waking(transition: Transition) -> bool:
     if transition.change is Change.FIRED:
         return True
     if transition.change is Change.REVISED:
-        return episode.is_open
+        return transition.page
     if transition.change is not Change.SEVERITY:
         return False
     before = [step.severity for step in episode.steps[:-1]]

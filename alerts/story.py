@@ -115,7 +115,8 @@ def news_of_revision(
 ) -> list[Transition]:
     """Return what has to be said when the versions *old* turn out to be *new*.
 
-    *known_us* is how far measured time had been judged when *old* was said.
+    *known_us* is how far measured time had been judged when *old* was said.  ``page`` is set where
+    an episode that was said to be over is open: whether anyone is woken is for the caller to decide.
     """
     before, after = _by_id(old), _by_id(new)
     gone = [before[key][-1] for key in before if key not in after]
@@ -132,7 +133,10 @@ def news_of_revision(
             out += news
         elif versions[-1] != told[-1]:
             at_us = _first_difference_us(told[-1].steps, versions[-1].steps)
-            out.append(Transition(Change.REVISED, versions[-1], at_us, now_us, revised=True))
+            reopened = versions[-1].is_open and not told[-1].is_open
+            out.append(
+                Transition(Change.REVISED, versions[-1], at_us, now_us, revised=True, page=reopened)
+            )
     return out
 
 
