@@ -116,7 +116,7 @@ def news_of_revision(
     """Return what has to be said when the versions *old* turn out to be *new*.
 
     *known_us* is how far measured time had been judged when *old* was said.  ``page`` is set where
-    an episode that was said to be over is open: whether anyone is woken is for the caller to decide.
+    an episode that was said to be over is open; who is woken is for the caller to decide.
     """
     before, after = _by_id(old), _by_id(new)
     gone = [before[key][-1] for key in before if key not in after]

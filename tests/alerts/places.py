@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from devices.reading import Batch
 from devices.registry import Registry
 from devices.series import Device, Series, Transport
@@ -95,3 +97,6 @@ def batch(rows, received_us=0):
         [row[2] for row in rows],
         [row[3] for row in rows],
     )
+
+
+REPOSITORY = Path(__file__).parents[2]

@@ -1,0 +1,121 @@
+"""Rule tests in YAML: the notation, failures with their places, mistakes of the file."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from alerts.rule import read_pack
+from alerts.trial import notation, run_trials
+from devices.errors import DocumentError
+from devices.quality import Quality
+
+RULES = read_pack(
+    """
+pack: demo
+version: 1
+rules:
+  - {id: hot, when: air_temperature > 33 degC, for: 15min, hysteresis: 2 K,
+     where: {placement: inside, crop: tomato}}
+""",
+    "demo.yaml",
+).rules
+
+# term, what it stands for
+TERMS = [
+    ("5", [5]),
+    ("5x3", [5, 5, 5, 5]),  # as in Prometheus: the value and three more
+    ("5+1x3", [5, 6, 7, 8]),
+    ("5-1.5x2", [5, 3.5, 2]),
+    ("-3+2x1", [-3, -1]),
+    ("_", [None]),
+    ("_x3", [None, None, None]),
+    ("1e3 2.5", [1000, 2.5]),
+    ("", []),
+]
+
+
+@pytest.mark.parametrize(("term", "values"), TERMS)
+def test_the_notation_of_series(term, values):
+    assert [value for value, _ in notation(term)] == values
+
+
+def test_stale_is_a_device_without_a_value_and_an_exclamation_mark_a_bad_one():
+    (stale, mark), (bad, quality), (good, nothing) = notation("stale 50! 51")
+    assert math.isnan(stale)
+    assert mark == Quality.MISSING
+    assert (bad, quality) == (50.0, Quality.CALIBRATION)
+    assert (good, nothing) == (51.0, 0)
+
+
+@pytest.mark.parametrize("term", ["5y3", "x3", "5x", "5+x3", "_3", "--5", "stale!"])
+def test_a_term_that_makes_no_sense_is_named(term):
+    with pytest.raises(ValueError, match="values such as"):
+        list(notation(f"1 {term}"))
+
+
+TEST = """
+tests:
+  - name: a quarter of an hour
+    rules: [hot]
+    start: 2026-06-01T12:00:00+08:00
+    interval: 1min
+    place: {{crop: {crop}}}
+    series:
+      air_temperature: '30x5 36x30 25x10'
+    expect:
+      - {{rule: hot, severity: warning, started: 6min, fired: {fired}, resolved: 37min}}
+"""
+
+
+def test_what_comes_as_expected_is_no_failure():
+    assert run_trials(TEST.format(crop="tomato", fired="20min"), "t.yaml", RULES) == []
+
+
+def test_a_failure_says_what_was_expected_and_what_came_and_where():
+    missed, extra = run_trials(TEST.format(crop="tomato", fired="21min"), "t.yaml", RULES)
+    assert (missed.file, missed.line, missed.test) == ("t.yaml", 11, "a quarter of an hour")
+    assert "fired: 21min" in missed.text
+    assert "got {rule: demo.hot" in missed.text
+    assert "fired: 20min" in missed.text
+    assert extra.text.startswith("not expected")
+    (nothing,) = run_trials(TEST.format(crop="lettuce", fired="20min"), "t.yaml", RULES)
+    assert nothing.text.endswith("got nothing")
+
+
+def test_every_mistake_of_the_file_is_told_at_once():
+    text = """
+tests:
+  - name: wrong
+    rules: hott
+    start: 2026-06-01T12:00:00
+    interval: 1min
+    series: {air_temperatur: '30'}
+  - name: wrong too
+    rules: hot
+    start: 2026-06-01T12:00:00Z
+    interval: 1min
+    place: {timezone: Asia/Shangai}
+    series: {co2: '3y'}
+  - name: and this
+    rules: hot
+    start: 2026-06-01T12:00:00Z
+    interval: 1min
+    series: {co2: '3y', co2@insde: '1', ppfd: {value: '3'}}
+    expect: [{rle: hot}, {rule: cold}]
+"""
+    with pytest.raises(DocumentError) as caught:
+        run_trials(text, "t.yaml", RULES)
+    found = [(m.line, m.key, m.hint) for m in caught.value.mistakes]
+    assert found == [
+        (5, "tests[0].start", ""),
+        (12, "tests[1].place.timezone", "Asia/Shanghai"),
+        (18, "tests[2].series.co2", ""),
+        (18, "tests[2].series.co2@insde", ""),
+        (18, "tests[2].series.ppfd.values", ""),
+        (18, "tests[2].series.ppfd.value", "values"),
+        (19, "tests[2].expect[0].rule", ""),
+        (19, "tests[2].expect[0].rle", "rule"),
+        (19, "tests[2].expect[1].rule", ""),
+    ]
