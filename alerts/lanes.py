@@ -28,10 +28,9 @@ from alerts.segments import (
     FloatArray,
     IndexArray,
     Int64Array,
-    before,
     heads,
+    held_from,
     latest_mark,
-    tails,
 )
 
 LANE = np.dtype(
@@ -155,13 +154,14 @@ def _lane(
     course: Course, level: int, samples: Samples, terms: Terms
 ) -> tuple[BoolArray, BoolArray, Int64Array]:
     """Advance one level; return firing, raising and the run's start at every sample."""
-    known = samples.codes[:, level] != UNKNOWN
-    owner, at_us = samples.owner[known], samples.at_us[known]
-    code = samples.codes[known, level]
-    carried = course.lanes[samples.owner, level]
-    firing, start = _known_lane(course, owner, at_us, code, terms, level)
+    codes = samples.codes[:, level]
+    known = codes != UNKNOWN
     if known.all():
-        return firing, code == RAISE, start
+        firing, start = _known_lane(course, samples.owner, samples.at_us, codes, terms, level)
+        return firing, codes == RAISE, start
+    carried = course.lanes[samples.owner, level]
+    owner, at_us, code = samples.owner[known], samples.at_us[known], codes[known]
+    firing, start = _known_lane(course, owner, at_us, code, terms, level)
     # Where this level is unknown, it stays what it was at its last known sample.
     head = heads(samples.owner)
     mark = latest_mark(known | head)
@@ -190,43 +190,64 @@ def _known_lane(
 ) -> tuple[BoolArray, Int64Array]:
     if not len(owner):
         return np.empty(0, bool), np.empty(0, np.int64)
-    head = heads(owner)
+    size = len(owner)
+    first = np.flatnonzero(heads(owner))
     state = course.lanes[:, level]
-    carried = state[owner]
-    passed = at_us - before(at_us, head, course.seen_us[owner, level])
+    carried = state[owner[first]]
+    passed = np.empty(size, np.int64)
+    np.subtract(at_us[1:], at_us[:-1], out=passed[1:])
+    passed[first] = at_us[first] - course.seen_us[owner[first], level]
     broken = passed > terms.gap_us[owner]
-    speaks = np.minimum(passed, terms.step_us[owner])
-    code_before = before(code, head, carried["code"])
+    code_before = np.empty_like(code)
+    code_before[1:] = code[:-1]
+    code_before[first] = carried["code"]
 
-    def run(which: np.int8, since: str) -> tuple[BoolArray, IndexArray, Int64Array]:
-        """Return where the code is *which*, the row its run began in, and since when it lasts."""
+    def run(which: np.int8) -> tuple[BoolArray, IndexArray, BoolArray]:
+        """Return where the code is *which*, where runs begin or segments do, and which of both."""
         here = code == which
         begins = here & ((code_before != which) | broken)
-        mark = latest_mark(begins | head)
-        return here, mark, np.where(begins[mark], (at_us - speaks)[mark], carried[since])
+        marks = _marked(begins, first)
+        return here, marks, begins[marks]
 
-    raising, mark, since = run(RAISE, "since")
-    begins = raising & ((code_before != RAISE) | broken)
-    start = np.where(begins[mark], at_us[mark], carried["start"])
-    clearing, _, calm = run(CLEAR, "calm")
+    def speaking(marks: IndexArray) -> Int64Array:
+        """Return the time of some rows, less what each speaks for."""
+        return np.asarray(at_us[marks] - np.minimum(passed[marks], terms.step_us[owner[marks]]))
+
+    raising, marks, begins = run(RAISE)
+    start_at = np.where(begins, at_us[marks], state["start"][owner[marks]])
+    since_at = np.where(begins, speaking(marks), state["since"][owner[marks]])
+    start, since = held_from(marks, start_at, size), held_from(marks, since_at, size)
     fires = raising & (at_us - since >= terms.for_us[owner, level])
+    clearing, marks, begins = run(CLEAR)
+    calm_at = np.where(begins, speaking(marks), state["calm"][owner[marks]])
+    calm = held_from(marks, calm_at, size)
     stops = clearing & (at_us - calm >= terms.keep_us[owner, level])
-    firing = _latched(fires, stops, head, carried["firing"])
-    tail = tails(owner)
-    of = owner[tail]
-    course.seen_us[of, level] = at_us[tail]
+    firing = _latched(fires, stops, first, carried["firing"])
+    last = np.append(first[1:], size) - 1
+    of = owner[last]
+    course.seen_us[of, level] = at_us[last]
     for name, values in (
         ("start", start), ("since", since), ("calm", calm), ("code", code),
         ("firing", firing),
     ):  # fmt: skip
-        state[name][of] = values[tail]
+        state[name][of] = values[last]
     return firing, start
 
 
-def _latched(on: BoolArray, off: BoolArray, head: BoolArray, carried: BoolArray) -> BoolArray:
-    """Return on or off, whichever was last; at first what *carried* says."""
-    mark = latest_mark(on | off | head)
-    return np.where(on[mark], True, np.where(off[mark], False, carried))
+def _marked(mask: BoolArray, first: IndexArray) -> IndexArray:
+    """Return the positions that *mask* has or *first* names, rising."""
+    mask = mask.copy()
+    mask[first] = True
+    return np.flatnonzero(mask)
+
+
+def _latched(on: BoolArray, off: BoolArray, first: IndexArray, carried: BoolArray) -> BoolArray:
+    """Return on or off, whichever was last; at first what *carried* says of each segment."""
+    marks = _marked(on | off, first)
+    values = on[marks].copy()
+    neither = np.flatnonzero(~on[marks] & ~off[marks])  # first rows that say nothing
+    values[neither] = carried[np.searchsorted(first, marks[neither])]
+    return np.asarray(held_from(marks, values, len(on)))
 
 
 def _courses(
@@ -239,26 +260,25 @@ def _courses(
 ) -> list[Happening]:
     """Advance the episodes of all owners by what their lanes do."""
     owner, at_us, courses = samples.owner, samples.at_us, course.courses
-    head = heads(owner)
-    carried = courses[owner]
+    first = np.flatnonzero(heads(owner))
+    carried = courses[owner[first]]
     fires, raises = np.logical_or.reduce(firing, axis=1), np.logical_or.reduce(raising, axis=1)
-    is_open = _latched(fires, ~fires & ~raises, head, carried["open"])
-    was_open = before(is_open, head, carried["open"])
-    severity = np.where(is_open, _severity(firing, raising, terms.severity[owner]), 0)
-    severity_before = before(severity, head, carried["severity"].astype(severity.dtype))
-    opened = is_open & ~was_open
-    earliest = np.where(firing, start, np.iinfo(np.int64).max).min(axis=1)
-    mark = latest_mark(opened | head)
-    start_us = np.where(opened[mark], earliest[mark], carried["start"])
-    # An activity is what may become an episode: its worst value and its gaps are counted.
-    seen_before = before(at_us, head, carried["seen"])
+    is_open = _latched(fires, ~fires & ~raises, first, carried["open"])
+    was_open = _shifted(is_open, first, carried["open"])
+    severity = np.zeros(len(owner), np.int8)
+    rows = np.flatnonzero(is_open)
+    severity[rows] = _severity(firing[rows], raising[rows], terms.severity[owner[rows]])
+    severity_before = _shifted(severity, first, carried["severity"])
+    seen_before = _shifted(at_us, first, carried["seen"])
     gapped = at_us - seen_before > terms.gap_us[owner]
     active = is_open | raises
-    was_active = before(active, head, course.active[owner])
+    was_active = _shifted(active, first, course.active[owner[first]])
+    # An activity is what may become an episode: its worst value and its gaps are counted.
     begins = active & (~was_active | (gapped & ~was_open))
     lost = np.where(gapped & was_open, at_us - seen_before, 0)
-    story = _Activity(samples, courses, head, begins, lost)
-    changed = opened | (was_open & ~is_open) | (severity != severity_before) | (gapped & was_open)
+    opened = is_open & ~was_open
+    story = _Activity(samples, course, first, begins, lost, opened, firing, start)
+    changed = (is_open != was_open) | (severity != severity_before) | (gapped & was_open)
     happenings = [
         Happening(
             owner=int(owner[i]),
@@ -268,7 +288,7 @@ def _courses(
             is_open=bool(is_open[i]),
             severity=int(severity[i]),
             severity_before=int(severity_before[i]),
-            start_us=int(start_us[i]),
+            start_us=story.start_us(i),
             gap_from_us=int(seen_before[i]) if gapped[i] and was_open[i] else None,
             value=float(samples.value[i]),
             peak=story.peak(i),
@@ -276,17 +296,24 @@ def _courses(
         )
         for i in np.flatnonzero(changed).tolist()
     ]
-    tail = tails(owner)
-    of = owner[tail]
-    story.keep(courses, tail, of)
+    last = np.append(first[1:], len(owner)) - 1
+    of = owner[last]
+    story.keep(last, active)
     for name, values in (
-        ("seen", at_us), ("start", start_us), ("severity", severity), ("open", is_open),
-        ("value", samples.value),
+        ("seen", at_us), ("severity", severity), ("open", is_open), ("value", samples.value),
     ):  # fmt: skip
-        courses[name][of] = values[tail]
+        courses[name][of] = values[last]
     courses["held"][of] = False
-    course.active[of] = active[tail]
+    course.active[of] = active[last]
     return happenings
+
+
+def _shifted(values: npt.NDArray[Any], first: IndexArray, carried: npt.NDArray[Any]) -> Any:
+    """Return for each row the value of the row before it; at first rows, what was carried."""
+    out = np.empty_like(values)
+    out[1:] = values[:-1]
+    out[first] = carried
+    return out
 
 
 def _severity(
@@ -296,77 +323,109 @@ def _severity(
 
     Levels stand in rising order, so the last column that fires is the highest.
     """
-    highest = np.where(firing, severity, 0).max(axis=1)
-    lowest = np.where(raising, severity, 127).min(axis=1)
+    highest = np.where(firing, severity, 0).max(axis=1, initial=0)
+    lowest = np.where(raising, severity, 127).min(axis=1, initial=127)
     return np.asarray(np.where(highest > 0, highest, np.where(lowest < 127, lowest, 0)))
 
 
 class _Activity:
-    """Worst value and lost time of each owner's present activity, at any of its samples.
+    """Start, worst value and lost time of each owner's present activity, at any of its samples.
 
-    Happenings are few, so their peaks are found one by one; what the state must keep is found for
-    all owners at once.
+    Happenings are few, so their facts are found one by one; what the state must keep is found for
+    all owners that are active at once.
     """
 
     def __init__(
         self,
         samples: Samples,
-        courses: npt.NDArray[Any],
-        head: BoolArray,
+        course: Course,
+        first: IndexArray,
         begins: BoolArray,
         lost: Int64Array,
+        opened: BoolArray,
+        firing: BoolArray,
+        start: Int64Array,
     ) -> None:
         self._samples = samples
-        self._courses = courses.copy()
+        self._kept = course.courses
+        self._old = course.courses[samples.owner[first]]  # as it was, by segment
+        self._segment = first
         self._begins = begins
-        self._cut = begins | head
-        self._first = latest_mark(self._cut)
+        self._cuts = _marked(begins, first)
         self._lost = np.concatenate([[0], np.cumsum(lost)])
+        self._opened = np.flatnonzero(opened)
+        earliest = np.where(firing[self._opened], start[self._opened], np.iinfo(np.int64).max)
+        self._starts = earliest.min(axis=1, initial=np.iinfo(np.int64).max)
 
-    def _carries_on(self, position: Any) -> Any:
-        """Return whether the activity at a row began before the first row of its segment."""
-        return ~self._begins[self._first[position]]
+    def _first_of(self, position: Any) -> Any:
+        """Return the first row of the activity at a row, within its segment."""
+        return self._cuts[np.searchsorted(self._cuts, position, "right") - 1]
 
-    def _since_cut(self, position: Any) -> Any:
-        return self._lost[position + 1] - self._lost[self._first[position]]
+    def _segment_of(self, position: Any) -> Any:
+        return np.searchsorted(self._segment, position, "right") - 1
+
+    def start_us(self, position: int) -> int:
+        """Return when the episode at a row started."""
+        segment = self._segment_of(position)
+        place = int(np.searchsorted(self._opened, position, "right")) - 1
+        if place >= 0 and self._opened[place] >= self._segment[segment]:
+            return int(self._starts[place])
+        return int(self._old["start"][segment])
 
     def lost_us(self, position: int) -> int:
         """Return the time lost in gaps up to a row."""
-        carried = self._courses["lost"][self._samples.owner[position]]
-        return int(self._since_cut(position) + (carried if self._carries_on(position) else 0))
+        first = self._first_of(position)
+        carried = 0 if self._begins[first] else self._old["lost"][self._segment_of(position)]
+        return int(self._lost[position + 1] - self._lost[first] + carried)
 
     def peak(self, position: int) -> float:
         """Return the worst value up to a row, NaN where none is known."""
-        first = int(self._first[position])
+        first = int(self._first_of(position))
         beyond = self._samples.beyond[first : position + 1]
         known = np.flatnonzero(~np.isnan(beyond))
-        course = self._courses[self._samples.owner[position]]
-        carried = course["worst"] if self._carries_on(position) else np.nan
+        old = self._old[self._segment_of(position)]
+        carried = np.nan if self._begins[first] else old["worst"]
         if not len(known):
-            return float(course["peak"]) if not np.isnan(carried) else float("nan")
+            return float("nan") if np.isnan(carried) else float(old["peak"])
         best = known[np.argmax(beyond[known])]
         if not np.isnan(carried) and carried >= beyond[best]:
-            return float(course["peak"])
+            return float(old["peak"])
         return float(self._samples.value[first + best])
 
-    def keep(self, courses: npt.NDArray[Any], tail: BoolArray, of: IndexArray) -> None:
-        """Put what the present activities have come to into *courses*."""
-        cuts = np.flatnonzero(self._cut)
-        beyond = self._samples.beyond
-        worst = np.fmax.reduceat(beyond, cuts)
-        group = np.cumsum(self._cut) - 1
-        position = np.arange(len(beyond))
-        is_best = beyond == worst[group]
-        best = np.minimum.reduceat(np.where(is_best, position, len(beyond)), cuts)
-        last = group[tail]
-        rows = np.flatnonzero(tail)
-        carries_on = self._carries_on(rows)
-        old = np.where(carries_on, self._courses["worst"][of], np.nan)
-        new = worst[last]
-        take_new = ~np.isnan(new) & ~(old >= new)
-        peak = self._samples.value[np.minimum(best[last], len(beyond) - 1)]
-        keep_old = np.where(carries_on, self._courses["peak"][of], np.nan)
-        courses["worst"][of] = np.where(take_new, new, old)
-        courses["peak"][of] = np.where(take_new, peak, keep_old)
-        carried = np.where(carries_on, self._courses["lost"][of], 0)
-        courses["lost"][of] = self._since_cut(rows) + carried
+    def keep(self, last: IndexArray, active: BoolArray) -> None:
+        """Put what the activities that go on have come to into the state."""
+        segment = np.flatnonzero(active[last])
+        last = last[segment]
+        if not len(last):
+            return
+        first = self._first_of(last)
+        of = self._samples.owner[last]
+        carries_on = ~self._begins[first]
+        old = self._old[segment]
+        carried = np.where(carries_on, old["lost"], 0)
+        self._kept["lost"][of] = self._lost[last + 1] - self._lost[first] + carried
+        place = np.minimum(np.searchsorted(self._opened, last, "right") - 1, len(self._opened) - 1)
+        inside = (place >= 0) & (
+            self._opened[place] >= self._segment[segment] if len(self._opened) else False
+        )
+        starts = self._starts[place] if len(self._opened) else old["start"]
+        self._kept["start"][of] = np.where(inside, starts, old["start"])
+        best = _best_rows(self._samples.beyond, first, last)
+        new = self._samples.beyond[best]
+        worst = np.where(carries_on, old["worst"], np.nan)
+        peak = np.where(carries_on, old["peak"], np.nan)
+        takes_new = ~np.isnan(new) & ~(worst >= new)
+        self._kept["worst"][of] = np.where(takes_new, new, worst)
+        self._kept["peak"][of] = np.where(takes_new, self._samples.value[best], peak)
+
+
+def _best_rows(beyond: FloatArray, first: IndexArray, last: IndexArray) -> IndexArray:
+    """Return the first row with the largest value of each stretch, both ends included."""
+    count = last - first + 1
+    begin = np.cumsum(count) - count
+    rows = np.repeat(first - begin, count) + np.arange(int(count.sum()))
+    values = beyond[rows]
+    best = np.repeat(np.fmax.reduceat(values, begin), count)
+    unseen = len(beyond)
+    found = np.minimum.reduceat(np.where(values == best, rows, unseen), begin)
+    return np.asarray(np.where(found == unseen, first, found))

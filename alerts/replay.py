@@ -27,7 +27,7 @@ from alerts.schedule import sun_times
 from devices.reading import Batch
 from devices.registry import Registry
 
-CHUNK_ROWS = 32_768  # small enough that all columns of a chunk stay in the processor's cache
+CHUNK_ROWS = 16_384  # small enough that all columns of a chunk stay in the processor's cache
 
 
 class Replay:

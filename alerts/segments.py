@@ -55,6 +55,14 @@ def latest_mark(mark: BoolArray) -> IndexArray:
     return np.maximum.accumulate(np.where(mark, np.arange(len(mark)), 0))
 
 
+def held_from(marks: IndexArray, values: npt.NDArray[Any], size: int) -> Any:
+    """Return *size* rows that hold each of *values* from its position in *marks* to the next.
+
+    The first position must be 0.
+    """
+    return np.repeat(values, np.diff(np.append(marks, size)))
+
+
 def since_start(values: Int64Array, start: IndexArray, position: IndexArray) -> Int64Array:
     """Return sums of *values* over rows *start* to *position*, both included, exactly."""
     total = np.zeros(len(values) + 1, np.int64)
