@@ -20,14 +20,14 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from alerts.engine import Engine, Settings  # noqa: E402  # the repository is put on the path above
-from alerts.replay import Replay  # noqa: E402
-from alerts.rule import Rule, read_pack  # noqa: E402
-from devices.reading import Batch  # noqa: E402
-from devices.registry import Registry  # noqa: E402
-from devices.series import Device, Series, Transport  # noqa: E402
-from devices.site import Medium, Placement, Site, SiteKind  # noqa: E402
-from devices.units import Conversion  # noqa: E402
+from alerts.engine import Engine, Settings  # the repository is put on the path above
+from alerts.replay import Replay
+from alerts.rule import Rule, read_pack
+from devices.reading import Batch
+from devices.registry import Registry
+from devices.series import Device, Series, Transport
+from devices.site import Medium, Placement, Site, SiteKind
+from devices.units import Conversion
 
 SECOND = 1_000_000
 START = 1_767_225_600 * SECOND

@@ -91,7 +91,7 @@ def test_what_another_limit_would_have_done_at_the_reference_grower():
     for limit in ("5 dS/m", "6 dS/m", "7 dS/m"):
         episodes = replay([with_limit(rule, Severity.WARNING, limit)], registry, history, until_us)
         counts[limit] = len(episodes)
-        (summary,) = summarise(episodes, registry, until_us) or [None]
+        (summary,) = summarise(episodes, registry, until_us)
         assert summary.day + summary.night == summary.episodes == len(episodes)
         assert summary.median_s <= summary.longest_s
     assert counts["5 dS/m"] > 0
