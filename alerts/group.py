@@ -50,35 +50,38 @@ class Shelf:
     def __init__(self, series_count: int) -> None:
         self.first = np.zeros(series_count + 1, np.int64)
         self.past = np.zeros(series_count + 1, np.int64)
-        self.touched = np.empty(0, np.int32)
+        self.touched = np.empty(0, np.intp)
         self.readings = Readings.joined([])
         self.usable = np.empty(0, bool)
+        self._first_us = np.full(series_count + 1, NEVER)
+        self._last_us = np.full(series_count + 1, LONG_AGO)
+        self._is_here = np.zeros(series_count + 1, bool)
 
     def put(self, readings: Readings) -> None:
         """Lay *readings* (sorted) on the shelf in place of what lay there."""
-        self.first[self.touched] = self.past[self.touched] = 0
+        gone = self.touched
+        self.first[gone] = self.past[gone] = 0
+        self._first_us[gone], self._last_us[gone], self._is_here[gone] = NEVER, LONG_AGO, False
         starts = np.flatnonzero(heads(readings.series.astype(np.intp)))
-        self.touched = readings.series[starts]
-        self.first[self.touched] = starts
-        self.past[self.touched] = np.append(starts[1:], len(readings))
+        past = np.append(starts[1:], len(readings))
+        self.touched = touched = readings.series[starts].astype(np.intp)
+        self.first[touched], self.past[touched], self._is_here[touched] = starts, past, True
+        self._first_us[touched] = readings.at_us[starts]
+        self._last_us[touched] = readings.at_us[past - 1]
         self.readings = readings
         self.usable = ((readings.quality & BAD_MASK) == 0) & np.isfinite(readings.value)
 
     def is_here(self, series: npt.NDArray[Any]) -> BoolArray:
         """Return whether any series of each owner (m, slots) has a reading here."""
-        return np.asarray(over_slots((self.past > 0)[series], np.logical_or))
+        return np.asarray(over_slots(self._is_here[series], np.logical_or))
 
     def first_us(self, series: npt.NDArray[Any]) -> Int64Array:
         """Return when each series' first reading here was measured, `NEVER` without one."""
-        if not len(self.readings):
-            return np.full(series.shape, NEVER)
-        first = np.minimum(self.first[series], len(self.readings) - 1)
-        empty = self.first[series] == self.past[series]
-        return np.where(empty, NEVER, self.readings.at_us[first])
+        return self._first_us[series]
 
     def last_us(self, series: npt.NDArray[Any]) -> Int64Array:
-        """Return when each series' last reading here was measured; each must have one."""
-        return np.asarray(self.readings.at_us[self.past[series] - 1])
+        """Return when each series' last reading here was measured, `LONG_AGO` without one."""
+        return self._last_us[series]
 
     def rows(self, series: npt.NDArray[Any], after_us: Int64Array | None) -> Rows:
         """Return the rows of each owner's series (m,); *after_us* (m,) leaves out earlier ones."""
@@ -202,7 +205,7 @@ class Group:
         self._leaf_slots = [
             tuple(range(sum(sizes[:leaf]), sum(sizes[: leaf + 1]))) for leaf in range(len(sizes))
         ]
-        self.slot_series = np.full((self.count, sum(sizes)), ABSENT, np.int32)
+        self.slot_series = np.full((self.count, sum(sizes)), ABSENT, np.intp)
         for row, binding in enumerate(self.bindings):
             for leaf, codes in enumerate(binding.leaves):
                 start = self._leaf_slots[leaf][0]
@@ -275,7 +278,8 @@ class Group:
         place = {key: number for number, key in enumerate(programs)}
         params = np.array([p.params for p in programs.values()], np.float64)
         params = params.reshape(len(programs), len(self.program.params))
-        self.params = params[[place[id(b.program)] for b in self.bindings]]
+        # Column by column: one param of many bindings is what is asked for.
+        self.params = np.asfortranarray(params[[place[id(b.program)] for b in self.bindings]])
 
     def _of_rule(self, ask: Callable[[Rule], list[Any]], dtype: Any) -> npt.NDArray[Any]:
         """Return one row a binding of what its rule says: asked once a rule, not once a binding."""

@@ -134,7 +134,7 @@ class Frame:
 
     def param(self, index: int) -> FloatArray:
         """Return one param for each sample."""
-        return np.asarray(self.params[self.binding, index])
+        return np.asarray(self.params[:, index][self.binding])
 
     def take(self, rows: npt.NDArray[Any]) -> Frame:
         """Return some of the samples."""
