@@ -77,11 +77,11 @@ class Shelf:
 
     def first_us(self, series: npt.NDArray[Any]) -> Int64Array:
         """Return when each series' first reading here was measured, `NEVER` without one."""
-        return self._first_us[series]
+        return np.asarray(self._first_us[series])
 
     def last_us(self, series: npt.NDArray[Any]) -> Int64Array:
         """Return when each series' last reading here was measured, `LONG_AGO` without one."""
-        return self._last_us[series]
+        return np.asarray(self._last_us[series])
 
     def rows(self, series: npt.NDArray[Any], after_us: Int64Array | None) -> Rows:
         """Return the rows of each owner's series (m,); *after_us* (m,) leaves out earlier ones."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -80,7 +81,7 @@ class RecentReadings:
                 break
             self._chunks[-2:] = [Readings.joined([previous, last]).sorted()]
 
-    def of_series(self, series: Int32Array) -> Readings:
+    def of_series(self, series: npt.NDArray[np.signedinteger[Any]]) -> Readings:
         """Return all readings of *series* (rising), by (series, time)."""
         parts = []
         for chunk in self._chunks:
