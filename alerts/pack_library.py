@@ -1,4 +1,4 @@
-"""The packs that are shipped with the package, by name, and their trials."""
+"""The packs that are shipped with the package, by name, and their trials; and those people add."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 
 from alerts.rule import Pack, read_pack
+from devices.document import load
+from devices.errors import DocumentError
 
 
 def _folder() -> Traversable:
@@ -37,3 +39,19 @@ def shipped_trials(name: str) -> str | None:
     """Return the text of the trials of pack *name*, None if it has none."""
     entry = _folder() / "trials" / f"{name}.yaml"
     return entry.read_text("utf-8") if entry.is_file() else None
+
+
+def read_own_pack(text: str, file: str, name: str) -> Pack:
+    """Check a pack that people wrote, which lies under *name*; *file* only names places.
+
+    Raises `DocumentError`: beside what `read_pack` finds, where the pack calls itself otherwise, or
+    as a shipped one.  Codes of rules begin with the pack's, and two rules of one code would be one.
+    """
+    pack = read_pack(text, file)
+    if pack.code != name:
+        mistake = load(text, file).mistake(("pack",), pack.code, f"{name}, the name it lies under")
+        raise DocumentError([mistake])
+    if name in shipped_pack_names():
+        expected = "a name that no shipped pack has; copy it under a name of your own"
+        raise DocumentError([load(text, file).mistake(("pack",), name, expected)])
+    return pack

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from fastapi import Request
 
+from api.alerts import AlertDesk, PackShelf
 from api.commands import CommandDesk, CommandShelf
 from api.health import Health
 from api.tokens import Tokens
@@ -101,7 +102,8 @@ class Services:
     *registry* returns what is in use now; *archive* the same with retired series after it, whose
     readings can still be asked for by name (the registry itself if None).  *inlet* is None in a
     process that only reads, *commands* in one that polls no bus, *command_shelf* where nobody keeps
-    any.  *now_us* is the clock, microseconds since 1970 UTC.
+    any, *alerts* and *packs* where no rules are judged.  *now_us* is the clock, microseconds since
+    1970 UTC.
     """
 
     registry: Callable[[], Registry]
@@ -115,6 +117,8 @@ class Services:
     inlet: Inlet | None = None
     commands: CommandDesk | None = None
     command_shelf: CommandShelf | None = None
+    alerts: AlertDesk | None = None
+    packs: PackShelf | None = None
     settings: ApiSettings = field(default_factory=ApiSettings)
     now_us: Callable[[], int] = lambda: time.time_ns() // 1000
 
