@@ -253,8 +253,18 @@ _PERCENTILE = re.compile(r"p(\d{1,2})")
 _MONTH_DAY = re.compile(r"(\d\d)-(\d\d)")
 
 
+# Whatever makes a tree deeper: what reads it and what compiles it go down by recursion.
+_NESTING = re.compile(r"[-(+*/]|\bnot\b")
+_MOST_NESTING = 60
+
+
 def parse(text: str) -> Condition:
     """Return the tree of *text*; raise `ConditionError` at the first part that makes no sense."""
+    nested = list(_NESTING.finditer(text))
+    if len(nested) > _MOST_NESTING:
+        at = nested[_MOST_NESTING].start()
+        expected = f"at most {_MOST_NESTING} brackets, signs and nots in a condition"
+        raise ConditionError(at, repr(text[at : at + 20]), expected)
     reader = _Reader(text)
     condition = reader.condition()
     reader.end()

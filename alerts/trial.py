@@ -48,6 +48,8 @@ from devices.series import Device, Series, Transport
 from devices.site import Placement, Site, SiteKind
 from devices.units import Conversion
 
+MOST_READINGS = 300_000  # of all tests of a file together; a few letters can ask for billions
+
 _TERM = re.compile(
     r"(?P<value>-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)(?P<bad>!)?"
     r"(?:(?P<step>[-+]\d+(?:\.\d+)?)?x(?P<times>\d+))?"
@@ -166,12 +168,14 @@ def run_trials(text: str, file: str, rules: Sequence[Rule]) -> list[Failure]:
     document = load(text, file)
     mistakes: list[Mistake] = []
     whole = validate_part(document, (), TrialDocument, mistakes)
-    trials = []
+    trials: list[_Trial] = []
+    left = MOST_READINGS
     for position in range(len(whole.tests) if whole else 0):
         path: Path = ("tests", position)
         entry = validate_part(document, path, TrialEntry, mistakes)
         if entry is not None:
-            trials.append(_Trial(document, path, entry, rules, mistakes))
+            trials.append(_Trial(document, path, entry, rules, mistakes, left))
+            left -= trials[-1].moments
     if mistakes:
         raise DocumentError(mistakes)
     return [failure for trial in trials for failure in trial.run()]
@@ -187,8 +191,11 @@ class _Trial:
         entry: TrialEntry,
         rules: Sequence[Rule],
         mistakes: list[Mistake],
+        most_moments: int,
     ) -> None:
         self._document, self._path, self._entry = document, path, entry
+        self.moments = 0
+        self._most_moments = most_moments
         self._mistakes = mistakes
         self._start_us = instant_us(entry.start)
         self._rules = self._chosen(rules)
@@ -302,6 +309,9 @@ class _Trial:
         at_us = self._start_us
         try:
             for value, quality in notation(text):
+                self.moments += 1
+                if self.moments > self._most_moments:
+                    raise ValueError(f"at most {MOST_READINGS} moments in all tests of a file")
                 if value is not None:
                     self._readings.append((code, at_us, value, quality))
                 at_us += interval_us

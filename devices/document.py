@@ -18,6 +18,9 @@ from pydantic import BaseModel, ValidationError
 
 from devices.errors import DocumentError, Mistake
 
+MOST_DEPTH = 40  # nested lists and mappings; libyaml's composer has no guard and ends the process
+MOST_PARTS = 500_000  # what a few aliases can multiply
+
 Model = TypeVar("Model", bound=BaseModel)
 Path = tuple[str | int, ...]
 
@@ -71,9 +74,14 @@ class Document:
 
 
 def load(text: str, file: str) -> Document:
-    """Read *text*; raise `DocumentError` for bad syntax, a tab, a second key of the same name."""
+    """Read *text*; raise `DocumentError` for bad syntax, a tab, a second key of the same name.
+
+    Safe for a text that a stranger wrote: what nests or repeats itself without end is a mistake.
+    """
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        node = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        _check_depth(text, file, loader)
+        node = yaml.compose(text, Loader=loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
@@ -91,6 +99,20 @@ def load(text: str, file: str) -> Document:
     if mistakes:
         raise DocumentError(mistakes)
     return Document(file, data, places)
+
+
+def _check_depth(text: str, file: str, loader: Any) -> None:
+    depth = 0
+    for event in yaml.parse(text, Loader=loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > MOST_DEPTH:
+                mark = event.start_mark
+                line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+                expected = f"at most {MOST_DEPTH} levels"
+                raise DocumentError([Mistake(file, line, column, "", "a deeper level", expected)])
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
 
 
 def validate(document: Document, model: type[Model]) -> Model:
@@ -148,7 +170,10 @@ def _show(value: object) -> str:
 def _construct(
     node: yaml.Node, path: Path, places: dict[Path, Place], mistakes: list[Mistake], file: str
 ) -> Any:
-    places.setdefault(path, Place(node.start_mark.line + 1, node.start_mark.column + 1))
+    place = places.setdefault(path, Place(node.start_mark.line + 1, node.start_mark.column + 1))
+    if len(places) > MOST_PARTS or len(path) > MOST_DEPTH:
+        expected = f"at most {MOST_PARTS} parts, {MOST_DEPTH} levels deep"
+        raise DocumentError([Mistake(file, place.line, place.column, "", "more", expected)])
     if isinstance(node, yaml.SequenceNode):
         return [
             _construct(item, (*path, index), places, mistakes, file)

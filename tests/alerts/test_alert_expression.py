@@ -104,6 +104,9 @@ WRONG = [
     ("at least 0 of co2 > 3 ppm", 9, "how many", ""),
     ("air_temperature > 0 s", 18, "a unit like °C", ""),
     ("", 0, "quantity of the vocabulary", ""),
+    ("(" * 20_000 + "co2 > 3 ppm" + ")" * 20_000, 60, "at most 60 brackets", ""),
+    ("not " * 20_000 + "co2 > 3 ppm", 240, "at most 60 brackets", ""),
+    ("co2" + " + co2" * 500 + " > 3 ppm", 364, "at most 60 brackets", ""),
 ]
 
 

@@ -119,3 +119,15 @@ tests:
         (19, "tests[2].expect[0].rle", "rule"),
         (19, "tests[2].expect[1].rule", ""),
     ]
+
+
+def test_a_few_letters_cannot_ask_for_billions_of_readings():
+    one = """
+  - name: much
+    start: 2026-06-01T12:00:00+08:00
+    interval: 1min
+    series: {air_temperature: '20x%d'}
+"""
+    for text in ("tests:" + one % 10**12, "tests:" + (one % 200_000) * 2):
+        with pytest.raises(DocumentError, match="at most 300000 moments"):
+            run_trials(text, "tests.yaml", RULES)

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -89,3 +91,23 @@ def test_no_text_whatever_does_more_than_name_its_mistakes(text):
 
 def test_paths_read_as_people_write_them():
     assert dotted(("devices", 2, "series", 0, "unit")) == "devices[2].series[0].unit"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 200_000,  # libyaml's composer would go down as deep, and take the process with it
+        "{a: " * 50_000,
+        "- " * 20_000,
+        "".join(" " * depth + "a:\n" for depth in range(200)),
+        "a: &a [*a]",
+        "a: &a [1,1,1,1,1,1,1,1,1]\n"
+        + "".join(
+            f"{two}: &{two} [{','.join([f'*{one}'] * 9)}]\n" for one, two in pairwise("abcdefgh")
+        ),
+    ],
+)
+def test_a_text_without_end_is_a_mistake_and_not_the_end(text):
+    with pytest.raises(DocumentError) as error:
+        load(text, "f.yaml")
+    assert "at most" in str(error.value)
