@@ -26,6 +26,7 @@ class Aggregate(StrEnum):
     MAX = "max"
     FIRST = "first"
     LAST = "last"
+    SUM = "sum"
     COUNT = "count"
     VALID_COUNT = "valid_count"
 

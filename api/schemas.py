@@ -131,6 +131,7 @@ class PartShape(BaseModel):
     max: list[float | None] | None = None
     first: list[float | None] | None = None
     last: list[float | None] | None = None
+    sum: list[float | None] | None = None
     count: list[int] | None = None
     valid_count: list[int] | None = None
 

@@ -54,7 +54,7 @@ class Buckets:
 
     *start_us* int64 microseconds UTC, the start of each interval.  *count* int64 is all readings,
     *valid_count* int64 those with a value that is not bad.  *min* to *last* float64 are over the
-    valid ones, NaN where there is none.
+    valid ones, NaN where there is none; so is *sum*.
     """
 
     start_us: Int64Array
@@ -65,6 +65,7 @@ class Buckets:
     mean: FloatArray
     first: FloatArray
     last: FloatArray
+    sum: FloatArray
 
     def __len__(self) -> int:
         return len(self.start_us)
@@ -146,7 +147,7 @@ _NO_BUCKETS = Buckets(
     np.empty(0, np.int64),
     np.empty(0, np.int64),
     np.empty(0, np.int64),
-    *(np.empty(0, np.float64) for _ in range(5)),
+    *(np.empty(0, np.float64) for _ in range(6)),
 )
 
 

@@ -41,7 +41,7 @@ StepQuery = Annotated[
 AggregateQuery = Annotated[
     list[str] | None,
     Query(
-        description="columns of a rolled-up answer: mean, min, max, first, last, count, "
+        description="columns of a rolled-up answer: mean, min, max, first, last, sum, count, "
         "valid_count; repeat it or put commas between; mean, min and max if left out"
     ),
 ]

@@ -197,6 +197,7 @@ class Memory:
             np.array([sum(v) / len(v) if v else nan for v in good], np.float64),
             np.array([v[0] if v else nan for v in good], np.float64),
             np.array([v[-1] if v else nan for v in good], np.float64),
+            np.array([sum(v) if v else nan for v in good], np.float64),
         )
 
     async def latest(self, series_ids: Sequence[int] | None = None) -> Batch:

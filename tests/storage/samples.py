@@ -95,6 +95,7 @@ class Bucket:
     mean: float
     first: float
     last: float
+    sum: float
 
 
 def slow_rollup(readings: Batch, step: Step, zones: Mapping[int, str]) -> dict[int, dict]:
@@ -127,9 +128,10 @@ def _bucket(rows: list[tuple[int, float, int]]) -> Bucket:
     valid = [v for _, v, q in sorted(rows) if not math.isnan(v) and not q & BAD_MASK]
     nan = math.nan
     if not valid:
-        return Bucket(len(rows), 0, nan, nan, nan, nan, nan)
-    mean = math.fsum(valid) / len(valid)
-    return Bucket(len(rows), len(valid), min(valid), max(valid), mean, valid[0], valid[-1])
+        return Bucket(len(rows), 0, nan, nan, nan, nan, nan, nan)
+    total = math.fsum(valid)
+    mean = total / len(valid)
+    return Bucket(len(rows), len(valid), min(valid), max(valid), mean, valid[0], valid[-1], total)
 
 
 def as_buckets(found: Buckets) -> dict[int, Bucket]:
@@ -145,13 +147,14 @@ def as_buckets(found: Buckets) -> dict[int, Bucket]:
             found.mean.tolist(),
             found.first.tolist(),
             found.last.tolist(),
+            found.sum.tolist(),
             strict=True,
         )
     }
 
 
 def assert_same(found: Mapping[int, Bucket], expected: Mapping[int, Bucket]) -> None:
-    """Assert that two roll-ups agree; only the mean may differ in its last digits."""
+    """Assert that two roll-ups agree; only mean and sum may differ in their last digits."""
     assert list(found) == sorted(expected)
     for start, wanted in expected.items():
         got = found[start]
@@ -159,5 +162,7 @@ def assert_same(found: Mapping[int, Bucket], expected: Mapping[int, Bucket]) -> 
         for name in exact:
             a, b = getattr(got, name), getattr(wanted, name)
             assert a == b or (math.isnan(a) and math.isnan(b)), (start, name, got, wanted)
-        close = math.isclose(got.mean, wanted.mean, rel_tol=1e-12, abs_tol=1e-12)
-        assert close or (math.isnan(got.mean) and math.isnan(wanted.mean)), (start, got, wanted)
+        for name in ("mean", "sum"):
+            a, b = getattr(got, name), getattr(wanted, name)
+            close = math.isclose(a, b, rel_tol=1e-12, abs_tol=1e-10)
+            assert close or (math.isnan(a) and math.isnan(b)), (start, name, got, wanted)

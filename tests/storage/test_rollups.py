@@ -87,7 +87,9 @@ async def test_a_day_has_23_and_25_hours_when_the_clock_changes(
             dsn, batch(amsterdam, around, [100.0, *[float(k) for k in range(hours)], -9.0])
         )
         found = await History(pool).rolled([amsterdam], start, start + 1, Step.DAY)
-        expected = Bucket(hours, hours, 0.0, hours - 1.0, (hours - 1) / 2, 0.0, hours - 1.0)
+        expected = Bucket(
+            hours, hours, 0.0, hours - 1.0, (hours - 1) / 2, 0.0, hours - 1.0, hours * (hours - 1) / 2
+        )
         assert as_buckets(found[amsterdam]) == {start: expected}
 
 
@@ -101,7 +103,7 @@ async def test_bad_and_missing_readings_count_but_are_not_valid(
     quality = [int(q) for q in (Quality.SENTINEL, 0, Quality.STEP, 0, Quality.CALIBRATION)]
     await _write(dsn, batch(one, at, value, quality))
     found = await History(pool).rolled([one], start, start + HOUR_US, Step.HOUR)
-    assert as_buckets(found[one]) == {start: Bucket(5, 2, 2.0, 4.0, 3.0, 2.0, 4.0)}
+    assert as_buckets(found[one]) == {start: Bucket(5, 2, 2.0, 4.0, 3.0, 2.0, 4.0, 6.0)}
 
 
 async def test_a_bucket_without_a_valid_reading_has_no_numbers(
@@ -112,7 +114,7 @@ async def test_a_bucket_without_a_valid_reading_has_no_numbers(
     await _write(dsn, batch(one, [start], [7.0], int(Quality.DEVICE_FAULT)))
     found = (await History(pool).rolled([one], start, start + 1, Step.MINUTE))[one]
     assert (found.count.tolist(), found.valid_count.tolist()) == ([1], [0])
-    for name in ("min", "max", "mean", "first", "last"):
+    for name in ("min", "max", "mean", "first", "last", "sum"):
         assert np.isnan(getattr(found, name)).all()
 
 
@@ -146,7 +148,7 @@ async def test_the_views_hold_what_the_functions_answer(
     for step in Step:
         cursor = await connection.execute(
             f"SELECT series_id, (extract(epoch FROM bucket) * 1000000)::bigint, count, valid_count,"
-            f" min, max, mean, first, last FROM readings_{step} ORDER BY 1, 2"
+            f" min, max, mean, first, last, sum FROM readings_{step} ORDER BY 1, 2"
         )
         view: dict[int, dict[int, Bucket]] = {}
         async for one, at, *rest in cursor:

@@ -4,7 +4,7 @@ GRANT USAGE ON SCHEMA public TO {user};
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO {user};
 
 -- name: writer
--- Add readings, dead letters, gaps and commands; change nothing that was measured or commanded.
-GRANT INSERT ON readings, dead_letters, gaps, commands TO {user};
+-- Add what is measured, commanded and alerted; change nothing of it but what an alert stands at.
+GRANT INSERT ON readings, changed_spans, dead_letters, gaps, commands TO {user};
 GRANT UPDATE (replayed_at, replay_wanted) ON dead_letters TO {user};
 GRANT UPDATE (ended_at) ON gaps TO {user};

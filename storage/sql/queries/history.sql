@@ -50,9 +50,10 @@ SELECT
     array_agg(coalesce(max, 'NaN')) AS max,
     array_agg(coalesce(mean, 'NaN')) AS mean,
     array_agg(coalesce(first, 'NaN')) AS first,
-    array_agg(coalesce(last, 'NaN')) AS last
+    array_agg(coalesce(last, 'NaN')) AS last,
+    array_agg(coalesce(sum, 'NaN')) AS sum
 FROM (
-    SELECT series_id, bucket, count, valid_count, min, max, mean, first, last
+    SELECT series_id, bucket, count, valid_count, min, max, mean, first, last, sum
     FROM rolled_1m(%(series_ids)s::integer [], %(start)s, %(end)s)
     ORDER BY series_id, bucket
 ) AS ordered
@@ -69,9 +70,10 @@ SELECT
     array_agg(coalesce(max, 'NaN')) AS max,
     array_agg(coalesce(mean, 'NaN')) AS mean,
     array_agg(coalesce(first, 'NaN')) AS first,
-    array_agg(coalesce(last, 'NaN')) AS last
+    array_agg(coalesce(last, 'NaN')) AS last,
+    array_agg(coalesce(sum, 'NaN')) AS sum
 FROM (
-    SELECT series_id, bucket, count, valid_count, min, max, mean, first, last
+    SELECT series_id, bucket, count, valid_count, min, max, mean, first, last, sum
     FROM rolled_15m(%(series_ids)s::integer [], %(start)s, %(end)s)
     ORDER BY series_id, bucket
 ) AS ordered
@@ -88,9 +90,10 @@ SELECT
     array_agg(coalesce(max, 'NaN')) AS max,
     array_agg(coalesce(mean, 'NaN')) AS mean,
     array_agg(coalesce(first, 'NaN')) AS first,
-    array_agg(coalesce(last, 'NaN')) AS last
+    array_agg(coalesce(last, 'NaN')) AS last,
+    array_agg(coalesce(sum, 'NaN')) AS sum
 FROM (
-    SELECT series_id, bucket, count, valid_count, min, max, mean, first, last
+    SELECT series_id, bucket, count, valid_count, min, max, mean, first, last, sum
     FROM rolled_1h(%(series_ids)s::integer [], %(start)s, %(end)s)
     ORDER BY series_id, bucket
 ) AS ordered
@@ -107,9 +110,10 @@ SELECT
     array_agg(coalesce(max, 'NaN')) AS max,
     array_agg(coalesce(mean, 'NaN')) AS mean,
     array_agg(coalesce(first, 'NaN')) AS first,
-    array_agg(coalesce(last, 'NaN')) AS last
+    array_agg(coalesce(last, 'NaN')) AS last,
+    array_agg(coalesce(sum, 'NaN')) AS sum
 FROM (
-    SELECT series_id, bucket, count, valid_count, min, max, mean, first, last
+    SELECT series_id, bucket, count, valid_count, min, max, mean, first, last, sum
     FROM rolled_1d(%(series_ids)s::integer [], %(start)s, %(end)s)
     ORDER BY series_id, bucket
 ) AS ordered
