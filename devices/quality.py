@@ -31,11 +31,15 @@ class Quality(IntFlag):
     CLOCK = 1 << 12
     TWIN = 1 << 13
     CONFLICT = 1 << 14
+    INCOMPLETE = 1 << 15
     RETAINED = 1 << 20
     RECEIVE_TIME = 1 << 21
     MANUAL = 1 << 22
     STOPPED = 1 << 23
     SIMULATED = 1 << 24
+    WRAPPED = 1 << 25
+    RESTARTED = 1 << 26
+    PROVISIONAL = 1 << 27
 
 
 BAD_MASK = (1 << 10) - 1
@@ -89,6 +93,12 @@ REASONS: tuple[QualityReason, ...] = tuple(
         (Quality.TWIN, "D", "与相邻传感器不一致", "the value differs from its twin sensor"),
         (Quality.CONFLICT, "D", "同一时刻曾收到另一数值", "another value came for the same moment"),
         (
+            Quality.INCOMPLETE,
+            "D",
+            "时段内有效测量不足",
+            "too little of the period was measured",
+        ),
+        (
             Quality.RETAINED,
             "N",
             "代理服务器保留的旧消息",
@@ -103,6 +113,19 @@ REASONS: tuple[QualityReason, ...] = tuple(
         (Quality.MANUAL, "S", "人工录入", "entered by hand or by a laboratory"),
         (Quality.STOPPED, "F", "设备或温室停用", "the equipment or the house was out of use"),
         (Quality.SIMULATED, "N", "模拟数据", "simulated, not measured"),
+        (Quality.WRAPPED, "N", "计数器走满归零", "the counter went round and began at 0 again"),
+        (
+            Quality.RESTARTED,
+            "N",
+            "计数器重新计数,此前未读到的量未计入",
+            "the counter began anew; what it had not told by then is not in here",
+        ),
+        (
+            Quality.PROVISIONAL,
+            "N",
+            "时段尚未结束,为目前累计",
+            "the period has not ended; this is what it came to so far",
+        ),
     )
 )
 _HJ212_ORDER = "MCBTDSF"  # the mark that wins when several bits are set

@@ -95,6 +95,7 @@ _TABLE = (
     _q("nox", _AIR, "µg/m³", "ug.m-3", 0, 20000, 300, 0, "氮氧化物", "Nitrogen oxides", "a21002"),
     _q("co", _AIR, "mg/m³", "mg.m-3", 0, 1500, 300, 1, "一氧化碳", "Carbon monoxide", "a21005"),
     _q("o3", _AIR, "µg/m³", "ug.m-3", 0, 5000, 300, 0, "臭氧", "Ozone", "a05024"),
+    _q("air_quality_index_part", _AIR, "1", "1", 0, 500, 3600, 0, "空气质量分指数", "Part of the air quality index"),
     _q("nh3", _AIR, "mg/m³", "mg.m-3", 0, 1000, 300, 2, "氨", "Ammonia", "a21001"),
     _q("h2s", _AIR, "mg/m³", "mg.m-3", 0, 1000, 300, 2, "硫化氢", "Hydrogen sulphide", "a21028"),
     # soil and substrate
@@ -153,8 +154,12 @@ _TABLE = (
     _q("flow_rate", _FERT, "L/min", "L.min-1", 0, 100000, 60, 1, "流量", "Flow rate", "w00000"),
     _q("irrigation_volume", _FERT, "L", "L", 0, _BIG, 60, 0, "灌溉累计水量", "Irrigation volume (running total)", counter=True),
     _q("drain_volume", _FERT, "L", "L", 0, _BIG, 60, 0, "回液累计量", "Drain volume (running total)", counter=True),
+    _q("irrigation_increase", _FERT, "L", "L", 0, _BIG, 60, 1, "灌溉水量(时段)", "Water given since the reading before"),
+    _q("drain_increase", _FERT, "L", "L", 0, _BIG, 60, 1, "回液量(时段)", "Drain since the reading before"),
     _q("irrigation_depth", _FERT, "mm", "mm", 0, 1000, 3600, 1, "灌溉量", "Irrigation per area"),
     _q("fertiliser_dose", _FERT, "g/m²", "g.m-2", 0, 10000, 3600, 1, "施肥量", "Fertiliser per area"),
+    _q("irrigation_per_mu", _FERT, "m³/mu", "", 0, 1000, 86400, 2, "亩灌溉量", "Irrigation per mu"),
+    _q("fertiliser_dose_per_mu", _FERT, "kg/mu", "", 0, 10000, 86400, 2, "亩施肥量", "Fertiliser per mu"),
     _q("nitrogen_concentration", _FERT, "mg/L", "mg.L-1", 0, 100000, 3600, 0, "氮浓度", "Nitrogen concentration"),
     _q("phosphorus_concentration", _FERT, "mg/L", "mg.L-1", 0, 100000, 3600, 0, "磷浓度", "Phosphorus concentration"),
     _q("potassium_concentration", _FERT, "mg/L", "mg.L-1", 0, 100000, 3600, 0, "钾浓度", "Potassium concentration"),
@@ -169,6 +174,7 @@ _TABLE = (
     _q("wind_speed", _SKY, "m/s", "m.s-1", 0, 90, 60, 1, "风速", "Wind speed", "a01007"),
     _q("wind_direction", _SKY, "°", "deg", 0, 360, 60, 0, "风向", "Wind direction", "a01008"),
     _q("rainfall", _SKY, "mm", "mm", 0, _BIG, 60, 1, "累计雨量", "Rainfall (running total)", counter=True),
+    _q("rainfall_increase", _SKY, "mm", "mm", 0, _BIG, 60, 1, "雨量(时段)", "Rain since the reading before"),
     _q("rain_rate", _SKY, "mm/h", "mm.h-1", 0, 500, 60, 1, "降雨强度", "Rain rate"),
     _q("rain_detected", _SKY, "1", "1", 0, 1, 60, 0, "降雨", "Raining"),
     # equipment of the house, and of the devices themselves
@@ -181,8 +187,14 @@ _TABLE = (
     _q("battery_voltage", _AIR, "V", "V", 0, 60, 3600, 2, "电池电压", "Battery voltage"),
     _q("battery_level", _AIR, "%", "%", 0, 100, 3600, 0, "电池电量", "Battery level"),
     _q("signal_strength", _AIR, "dBm", "dB[mW]", -200, 30, 3600, 0, "信号强度", "Signal strength"),
+    _q("average_daily_temperature", _AIR, "°C", "Cel", -50, 70, 86400, 1, "日平均温度", "Mean temperature of the day"),
+    _q("day_night_difference", _AIR, "°C", "Cel", -60, 60, 86400, 1, "昼夜温差", "Day minus night temperature"),
+    _q("degree_days", _AIR, "°C·d", "Cel.d", 0, 100, 86400, 1, "日有效积温", "Degree days of the day"),
     _q("growing_degree_days", _AIR, "°C·d", "Cel.d", 0, 20000, 86400, 0, "生长积温", "Growing degree days"),
     _q("pulse_count", _FERT, "1", "1", 0, _BIG, 60, 0, "脉冲计数", "Pulse count (running total)", counter=True),
+    _q("pulse_increase", _FERT, "1", "1", 0, _BIG, 60, 0, "脉冲数(时段)", "Pulses since the reading before"),
+    _q("energy_consumption", _AIR, "kWh", "kW.h", 0, _BIG, 60, 1, "累计用电量", "Energy consumption (running total)", counter=True),
+    _q("energy_increase", _AIR, "kWh", "kW.h", 0, _BIG, 60, 2, "用电量(时段)", "Energy since the reading before"),
 )
 # fmt: on
 

@@ -100,6 +100,8 @@ _SPELLINGS = {
     "L/m²": "L/m**2",
     "L/m2": "L/m**2",
     "MPN/L": "1/L",
+    "m³/mu": "m**3/chinese_mu",
+    "kg/mu": "kg/chinese_mu",
     "mb": "mbar",
 }
 _EXPRESSION = re.compile(r"[\w°µμ%²³·./*^ \[\]-]{1,60}")
@@ -123,6 +125,7 @@ def _registry() -> UnitRegistry[Any]:
         registry: UnitRegistry[Any] = UnitRegistry(autoconvert_offset_to_baseunit=True)
         registry.define("NTU = [turbidity]")
         registry.define("ppb = 1e-9")
+        registry.define("chinese_mu = 2000 / 3 * meter ** 2")
         _REGISTRY.append(registry)
     return _REGISTRY[0]
 
