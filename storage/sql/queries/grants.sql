@@ -6,5 +6,7 @@ GRANT SELECT ON ALL TABLES IN SCHEMA public TO {user};
 -- name: writer
 -- Add what is measured, commanded and alerted; change nothing of it but what an alert stands at.
 GRANT INSERT ON readings, changed_spans, dead_letters, gaps, commands TO {user};
+GRANT INSERT ON alerts, alert_groups, alert_entries, notices, silences, pack_changes TO {user};
+GRANT UPDATE ON alerts, alert_groups, silences TO {user};
 GRANT UPDATE (replayed_at, replay_wanted) ON dead_letters TO {user};
 GRANT UPDATE (ended_at) ON gaps TO {user};
