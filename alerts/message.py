@@ -13,6 +13,7 @@ from alerts.expression import Between
 from alerts.rule import Level, Rule, Severity, comparisons
 from devices.quantity import QUANTITIES
 from devices.registry import Registry
+from devices.site import Site
 
 Language = Literal["zh", "en"]
 _SEVERITIES = {
@@ -38,15 +39,21 @@ def describe(
     level = _level(rule, episode)
     return str(text).format(
         value=_value(rule, episode.value),
-        unit=_unit(rule),
+        unit=unit_of(rule),
         limit=_limit(level),
-        site=getattr(site, f"name_{language}") if site else episode.site,
+        site=_site(site, language) if site else episode.site,
         subject=episode.subject.partition(":")[2],
         rule=getattr(rule.name, language) or rule.code,
         severity=_SEVERITIES[language][Severity(episode.severity)],
         duration=_duration(end_us - episode.started_at_us, language),
         started=started.strftime("%Y-%m-%d %H:%M"),
     )
+
+
+def _site(site: Site, language: Language) -> str:
+    """Return what the site is called; the other language stands in for a name that is missing."""
+    names = (site.name_zh, site.name_en) if language == "zh" else (site.name_en, site.name_zh)
+    return names[0] or names[1] or site.code
 
 
 def _level(rule: Rule, episode: Episode) -> Level:
@@ -56,7 +63,8 @@ def _level(rule: Rule, episode: Episode) -> Level:
 
 
 @lru_cache(maxsize=4096)
-def _unit(rule: Rule) -> str:
+def unit_of(rule: Rule) -> str:
+    """Return the unit of what a rule judges, empty where it has none."""
     unit = compile_levels([(level.tree, level.for_us) for level in rule.levels]).unit
     return "" if unit == "1" else unit
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from alerts.binding import Binding
 from alerts.engine import Engine, Settings, chunks_by_time
 from alerts.episode import Change, Episode, RuleFailure, Transition
 from alerts.errors import AlertsError
@@ -31,18 +32,30 @@ CHUNK_ROWS = 16_384  # small enough that all columns of a chunk stay in the proc
 
 
 class Replay:
-    """One run over history; `failures` are rules that raised an error on the way."""
+    """One run over history; `failures` are rules that raised an error on the way.
+
+    *bindings* are those to judge, where not all that `bind` finds.
+    """
 
     def __init__(
-        self, rules: Iterable[Rule], registry: Registry, settings: Settings | None = None
+        self,
+        rules: Iterable[Rule],
+        registry: Registry,
+        settings: Settings | None = None,
+        bindings: Sequence[Binding] | None = None,
     ) -> None:
-        self._engine = Engine(rules, registry, settings)
+        self._engine = Engine(rules, registry, settings, bindings)
         self._episodes: dict[str, Episode] = {}
 
     @property
     def failures(self) -> Mapping[str, RuleFailure]:
         """Rules that raised an error, by code."""
         return self._engine.failures
+
+    @property
+    def episodes(self) -> int:
+        """How many there are so far."""
+        return len(self._episodes)
 
     @property
     def series_ids(self) -> tuple[int, ...]:

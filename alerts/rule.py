@@ -489,12 +489,17 @@ class _Reader:
         for language in ("zh", "en"):
             text = getattr(item.message, language)
             try:
-                fields = [name for _, name, _, _ in string.Formatter().parse(text) if name]
+                parts = list(string.Formatter().parse(text))
             except ValueError as error:
                 self._wrong((*path, "message", language), text, f"balanced braces ({error})")
                 continue
-            for name in fields:
-                if name not in MESSAGE_FIELDS:
+            for _, name, width, form in parts:
+                if name is None:
+                    continue
+                if width or form:
+                    got = f"{name}!{form}" if form else f"{name}:{width}"
+                    self._wrong((*path, "message", language), got, "a field as it is: {value}")
+                elif name not in MESSAGE_FIELDS:
                     self._wrong(
                         (*path, "message", language), name, "one of " + ", ".join(MESSAGE_FIELDS),
                         nearest(name, MESSAGE_FIELDS),

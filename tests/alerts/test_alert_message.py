@@ -8,6 +8,7 @@ from alerts.episode import Episode, Step, StepKind
 from alerts.message import describe
 from alerts.pack_library import shipped_pack, shipped_pack_names
 from alerts.rule import read_pack
+from devices.errors import DocumentError
 from tests.alerts.places import MINUTE, SECOND, base
 
 START = 1_767_225_600 * SECOND  # 2026-01-01T08:00 in China
@@ -50,6 +51,12 @@ SAID = [
 def test_fields_are_filled_in(message, severity, language, said):
     now = START + 125 * MINUTE
     assert describe(rule(message), episode(severity), base(), language, now) == said
+
+
+@pytest.mark.parametrize("field", ["{value:>999999999}", "{value!r}", "{}", "{0}", "{site.code}"])
+def test_a_message_takes_its_fields_as_they_are(field):
+    with pytest.raises(DocumentError, match=r"message\.zh"):
+        rule(field)
 
 
 def test_a_band_shows_both_limits_and_an_ended_alert_its_own_length():
