@@ -52,9 +52,27 @@ class Document:
         self.file = file
         self.data = data
         self._places = places
+        self._parts: dict[Path, Document] = {}
+
+    def append(self, key: str, part: Document) -> None:
+        """Add what *part* describes to the list *key*; mistakes in it are told in its own file.
+
+        Nothing is added where *key* is no list, which is a mistake that its reader will name.
+        """
+        entries = self.data.setdefault(key, []) if isinstance(self.data, dict) else None
+        if isinstance(entries, list):
+            self._parts[key, len(entries)] = part
+            entries.append(part.data)
+
+    def file_of(self, path: Path) -> str:
+        """Return the name of the file in which *path* stands."""
+        part = self._parts.get(path[:2])
+        return self.file if part is None else part.file
 
     def place(self, path: Path) -> Place:
-        """Return where *path* stands, or the closest enclosing part that does."""
+        """Return where *path* stands in its file, or the closest enclosing part that does."""
+        if (part := self._parts.get(path[:2])) is not None:
+            return part.place(path[2:])
         while path and path not in self._places:
             path = path[:-1]
         return self._places.get(path, Place(1, 1))
@@ -68,6 +86,8 @@ class Document:
 
     def mistake(self, path: Path, got: object, expected: str, hint: str = "") -> Mistake:
         """Describe something wrong at *path*."""
+        if (part := self._parts.get(path[:2])) is not None:
+            return part.mistake(path[2:], got, expected, hint)
         place = self.place(path)
         shown = got if isinstance(got, str) and got in ("nothing", "an empty file") else _show(got)
         return Mistake(self.file, place.line, place.column, dotted(path), shown, expected, hint)

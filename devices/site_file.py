@@ -8,7 +8,7 @@ another dimension, codes used twice), the latter also where a neighbour's shape 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, TypeVar
 from zoneinfo import available_timezones
@@ -26,12 +26,14 @@ from devices.quantity import QUANTITIES
 from devices.registry import Registry
 from devices.series import Device, Series, Transport
 from devices.site import Medium, Placement, Site, SiteKind
+from devices.topic_check import check_device_topics, check_templates
 from devices.units import Conversion, UnitError, conversion
 
 Part = TypeVar("Part", bound=BaseModel)
 
 VERSION = 1
 MODBUS_PAYLOAD = "modbus/"  # before the name of the profile
+DEFAULT_TOPIC = "gh/{site}/{device}"
 
 _CODE = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
@@ -100,20 +102,26 @@ class TlsEntry(_Entry):
 class BrokerEntry(_Entry):
     """The MQTT broker that the devices publish to.
 
-    *topic* is the template of a device's topic; ``{site}`` and ``{device}`` each stand for one
-    level.  Secrets come from files, never from here.
+    *topic* is the template of a device's topic, *topics* are several (`devices.topic`).  Secrets
+    come from files, never from here.
     """
 
     host: str = Field(min_length=1)
     port: int = Field(default=1883, ge=1, le=65535)
     protocol: Literal["5", "3.1.1"] = "5"
     client_id: str = Field(default="greenhouse-collector", min_length=1, max_length=128)
-    topic: str = "gh/{site}/{device}"
+    topic: str = DEFAULT_TOPIC
+    topics: list[str] = []
     username: str | None = None
     password_file: str | None = None
     keepalive: Duration = 15.0
     session_expiry: Duration = 7 * 86400.0
     tls: TlsEntry | None = None
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """The templates of all topics that are subscribed to."""
+        return tuple(self.topics) or (self.topic,)
 
 
 class SeriesEntry(_Entry):
@@ -133,6 +141,7 @@ class SeriesEntry(_Entry):
 class DeviceEntry(_Entry):
     """One device; *placement* and *interval* hold for its series unless they say otherwise.
 
+    *topic* is its own instead of the broker's templates, *address* what stands for it in those.
     *bus*, *unit* and *profile* are for Modbus, where *series* may be left out: then it has all
     those of the profile.
     """
@@ -146,6 +155,8 @@ class DeviceEntry(_Entry):
     interval: Duration | None = None
     max_age: Duration = 30 * 86400.0
     max_ahead: Duration = 300.0
+    topic: str | None = None
+    address: Annotated[str | None, BeforeValidator(_text)] = None
     bus: str | None = None
     unit: int | None = Field(default=None, ge=1, le=247)
     profile: str | None = None
@@ -190,13 +201,19 @@ class SiteFile:
 
 
 def read_site_file(
-    text: str, file: str, own_profiles: Mapping[str, Profile] | None = None
+    text: str,
+    file: str,
+    own_profiles: Mapping[str, Profile] | None = None,
+    device_files: Sequence[Document] = (),
 ) -> SiteFile:
     """Check *text* and return what it describes; *file* is only used to name places.
 
     *own_profiles* are profiles of register devices beside those that are shipped, by name.
+    *device_files* hold one more entry of ``devices`` each.
     """
     document = load(text, file)
+    for one in device_files:
+        document.append("devices", one)
     version = document.data.get("version") if isinstance(document.data, dict) else None
     if isinstance(version, int) and version > VERSION:
         expected = f"{VERSION}: the file is newer than this program"
@@ -231,6 +248,8 @@ class _Resolver:
             if (found := self._device(("devices", index)))
         ]
         self._check_device_codes()
+        templates = broker.templates if broker is not None else ()
+        check_device_topics(self._document, templates, devices, self._mistakes)
         if entry.broker is None:
             self._check_broker_not_needed(devices)
         for quantity in entry.retention:
@@ -422,13 +441,7 @@ class _Resolver:
         broker = self._part(("broker",), BrokerEntry)
         if broker is None:
             return None
-        levels = broker.topic.split("/")
-        if levels.count("{device}") != 1 or levels.count("{site}") > 1:
-            self._wrong(("broker", "topic"), broker.topic, "one level {device}, at most one {site}")
-        plain = [level for level in levels if level not in ("{site}", "{device}")]
-        if any(not level or set(level) & set("#+{}") for level in plain):
-            expected = "a template without wildcards or empty levels"
-            self._wrong(("broker", "topic"), broker.topic, expected)
+        check_templates(self._document, broker.model_fields_set, broker.templates, self._mistakes)
         if broker.tls and (broker.tls.cert_file is None) != (broker.tls.key_file is None):
             self._wrong(("broker", "tls"), "one alone", "cert_file and key_file together")
         if broker.password_file and not broker.username:
@@ -447,6 +460,7 @@ def _device_of(entry: DeviceEntry, payload: str, series: list[Series]) -> Device
         max_age_s=entry.max_age,
         max_ahead_s=entry.max_ahead,
         series=tuple(series),
+        settings={name: given for name in ("topic", "address") if (given := getattr(entry, name))},
     )
 
 

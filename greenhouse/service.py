@@ -40,7 +40,7 @@ from greenhouse.command_desk import CommandDesk
 from greenhouse.registry_keeper import RegistryKeeper
 from greenhouse.replayer import Replayer
 from greenhouse.settings import Settings, SettingsError, read_secret
-from greenhouse.site_files import Codecs, attached
+from greenhouse.site_files import Codecs, attached, site_file_filters
 from ingest.counters import Counters
 from ingest.gap_journal import GapJournal
 from ingest.modbus.assembly import dtu_names, make_bus
@@ -52,7 +52,7 @@ from ingest.mqtt.collector import MqttCollector
 from ingest.mqtt.memory import MemoryFile
 from ingest.mqtt.mqtt5 import Mqtt5Connection
 from ingest.mqtt.mqtt311 import Mqtt311Connection
-from ingest.mqtt.settings import MqttSettings, topic_filter
+from ingest.mqtt.settings import MqttSettings
 from ingest.mqtt.settings import SettingsError as MqttSettingsError
 from ingest.mqtt.tls import tls_context
 from ingest.pipeline import DecoderSource, Pipeline
@@ -148,7 +148,7 @@ class _House:
         self.gaps = GapStore(pool)
         broker = plan.site_file.broker
         codecs = Codecs(CODECS, plan.site_file)
-        self.decoders = DecoderSource(broker.topic if broker else _DEFAULT_TOPIC, codecs)
+        self.decoders = DecoderSource(broker.templates if broker else _DEFAULT_TOPIC, codecs)
         folder = plan.settings.spool_dir
         self.registry = RegistryKeeper(pool, self.decoders, folder / "registry.json")
         self.journal = GapJournal(folder / "gaps.json", self.counters)
@@ -363,7 +363,7 @@ def _mqtt_settings(plan: Plan) -> MqttSettings | None:
             host=broker.host,
             port=broker.port,
             client_id=broker.client_id,
-            topic_filters=(topic_filter(broker.topic),),
+            topic_filters=site_file_filters(plan.site_file),
             keepalive_s=broker.keepalive,
             session_expiry_s=round(broker.session_expiry),
             username=broker.username,

@@ -7,18 +7,23 @@ from pathlib import Path
 
 from devices.codecs.registers import RegisterCodec
 from devices.codecs.sample import Codec
+from devices.document import Document, load
 from devices.errors import DocumentError, Mistake
 from devices.profile import Profile, read_profile
 from devices.profile_case import check_case, read_cases
 from devices.profile_library import shipped_profile, shipped_profile_names
+from devices.registry import Registry
+from devices.series import Transport
 from devices.site_file import MODBUS_PAYLOAD, SiteFile, Slave, read_site_file
+from devices.topic import Template, filters_of
 from ingest.modbus.assembly import Attached, bus_mistakes, bus_warnings
 
 PROFILES = "profiles"
+DEVICES = "devices"
 
 
 def read_site_files(file: Path) -> SiteFile:
-    """Read *file* and every profile in the folder ``profiles`` beside it.
+    """Read *file*, every profile in the folder ``profiles`` beside it, and its device files.
 
     Raises `DocumentError` with every mistake in all of them, a bus that cannot keep up included;
     OSError and UnicodeDecodeError for what cannot be read at all.
@@ -27,13 +32,52 @@ def read_site_files(file: Path) -> SiteFile:
     own = own_profiles(file.parent / PROFILES, mistakes)
     text = file.read_text("utf-8")
     try:
-        site_file = read_site_file(text, str(file), own)
+        site_file = read_site_file(text, str(file), own, _device_files(file, mistakes))
     except DocumentError as error:
         raise DocumentError([*mistakes, *error.mistakes]) from error
     mistakes += _bus_mistakes(site_file)
     if mistakes:
         raise DocumentError(mistakes)
     return site_file
+
+
+def folder_of(file: Path) -> Path:
+    """Return the folder of what belongs to the site file *file*: ``site.d`` for ``site.yaml``."""
+    return file.with_name(f"{file.stem}.d")
+
+
+def _device_files(file: Path, mistakes: list[Mistake]) -> list[Document]:
+    """Return the device files of the site file *file*, adding to *mistakes* those that are none."""
+    found: list[Document] = []
+    for part in sorted((folder_of(file) / DEVICES).glob("*.yaml")):
+        try:
+            document = load(part.read_text("utf-8"), str(part))
+        except DocumentError as error:
+            mistakes += error.mistakes
+            continue
+        except (OSError, UnicodeDecodeError) as error:
+            mistakes.append(Mistake(str(part), 1, 1, "", str(error), "a readable text file"))
+            continue
+        code = document.data.get("code") if isinstance(document.data, dict) else None
+        if str(code) != part.stem:
+            expected = f"{part.stem}, as the file is called"
+            mistakes.append(document.mistake(("code",), code, expected))
+        found.append(document)
+    return found
+
+
+def site_file_filters(site_file: SiteFile) -> tuple[str, ...]:
+    """Return what to subscribe to at the broker of *site_file*."""
+    return topic_filters(site_file, site_file.registry)
+
+
+def topic_filters(site_file: SiteFile, registry: Registry) -> tuple[str, ...]:
+    """Return what to subscribe to for *registry*, with the templates of *site_file*."""
+    if site_file.broker is None:
+        return ()
+    templates = [Template.parse(text) for text in site_file.broker.templates]
+    devices = [one for one in registry.devices if one.transport is Transport.MQTT]
+    return filters_of(devices, templates)
 
 
 def own_profiles(folder: Path, mistakes: list[Mistake]) -> dict[str, Profile]:

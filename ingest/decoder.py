@@ -12,9 +12,10 @@ limits and missing values are then array arithmetic over all messages at once.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import NoReturn
 
 import numpy as np
@@ -29,12 +30,14 @@ from devices.quantity import QUANTITIES
 from devices.reading import Batch, FloatArray, Int32Array, Int64Array
 from devices.registry import Registry
 from devices.series import Device, Transport
+from devices.topic import Template, TopicTable, address_of, topics_of
 from ingest.collector import Arrival, ArrivalFlag
 
 _log = logging.getLogger(__name__)
 
 HTTP_CODEC = "json"  # posts are in the project's own payload, whatever a device sends elsewhere
 MAX_LAYOUTS = 256  # of a device; one that invents keys must not fill the memory
+MAX_TOPICS = 16_384  # remembered of those with a level that is open; beyond, they are found anew
 
 _RETAINED = int(ArrivalFlag.RETAINED)
 _OLD = int(Quality.RETAINED)
@@ -70,7 +73,11 @@ class _Layout:
 
 @dataclass(slots=True)
 class _Plan:
-    """A device as the decoder sees it; *behind_us* and *ahead_us* bound its clock."""
+    """A device as the decoder sees it; *behind_us* and *ahead_us* bound its clock.
+
+    One whose topics name the values has a plan for each of them: *key* makes the payload's keys
+    into the device's.
+    """
 
     device: Device
     codec: Codec | None
@@ -78,6 +85,7 @@ class _Plan:
     behind_us: int
     ahead_us: int
     layouts: dict[tuple[str, ...], _Layout] = field(default_factory=dict)
+    key: Callable[[str], str] | None = None
 
 
 @dataclass(slots=True)
@@ -103,13 +111,17 @@ class _Run:
 class Decoder:
     """Decodes for one *registry*, every series of which has its number.
 
-    *topic* is the template of a device's MQTT topic (``gh/{site}/{device}``).  *codecs* maps a
-    device's payload name to its codec; a device of another payload gets dead letters.
+    *topics* are the templates of MQTT topics (``gh/{site}/{device}``) for devices that have none of
+    their own.  *codecs* maps a device's payload name to its codec; a device of another payload gets
+    dead letters.
     """
 
-    def __init__(self, registry: Registry, topic: str, codecs: Mapping[str, Codec]) -> None:
+    def __init__(
+        self, registry: Registry, topics: str | Sequence[str], codecs: Mapping[str, Codec]
+    ) -> None:
         self.revision = registry.revision
-        self._template = topic
+        texts = (topics,) if isinstance(topics, str) else topics
+        self._templates = tuple(Template.parse(text) for text in texts)
         self._codecs = codecs
         table: list[tuple[int, float, float, float, float]] = []
         plans = [self._plan(device, registry, table) for device in registry.devices]
@@ -117,15 +129,12 @@ class Decoder:
         self._series_id = columns[0].astype(np.int32)
         self._scale, self._offset, self._low, self._high = columns[1:]
         self._by_code = {plan.device.code: plan for plan in plans}
-        self._by_likeness = {_likeness(code): code for code in self._by_code}
+        self._by_address = {address_of(plan.device): plan for plan in reversed(plans)}
+        self._by_likeness = {_likeness(name): name for name in (*self._by_address, *self._by_code)}
+        self._open_topics: TopicTable[_Plan] = TopicTable()
+        self._topics_found = 0
         self._routes: dict[str, dict[str, _Plan]] = {
-            "mqtt": {
-                topic.replace("{site}", plan.device.site).replace(
-                    "{device}", plan.device.code
-                ): plan
-                for plan in plans
-                if plan.device.transport is Transport.MQTT
-            },
+            "mqtt": self._by_topic(plans),
             "modbus": {
                 plan.device.code: plan
                 for plan in plans
@@ -153,6 +162,39 @@ class Decoder:
             round(device.max_age_s * 1e6),
             round(device.max_ahead_s * 1e6),
         )
+
+    def _by_topic(self, plans: Sequence[_Plan]) -> dict[str, _Plan]:
+        """Return who has which topic; those with an open level go to the table."""
+        found: dict[str, _Plan] = {}
+        for plan in plans:
+            if plan.device.transport is Transport.MQTT:
+                for topic in topics_of(plan.device, self._templates):
+                    if topic.is_topic:
+                        found.setdefault(topic.text, plan)
+                    else:
+                        self._open_topics.add(topic, plan)
+        return found
+
+    def knows(self, source: str, topic: str) -> bool:
+        """Whether a message of *source* on *topic* belongs to a device."""
+        return self._routed(source, topic) is not None
+
+    def _routed(self, source: str, topic: str) -> _Plan | None:
+        """Return the plan for *topic* that no exact route led to, and remember it."""
+        routes = self._routes.get(source, {})
+        if source != "mqtt" or topic in routes:
+            return routes.get(topic)
+        found = self._open_topics.find(topic)
+        words = found[0].match(topic) if found is not None else None
+        if found is None or words is None:
+            return None
+        template, plan = found
+        if template.names_values:
+            plan = replace(plan, layouts={}, key=partial(template.key, words))
+        if self._topics_found < MAX_TOPICS:
+            self._topics_found += 1
+            routes[topic] = plan
+        return plan
 
     def decode(self, arrivals: Sequence[Arrival]) -> Decoded:
         """Decode *arrivals*; whatever they hold, it ends in the batch or in a letter, or both.
@@ -190,6 +232,8 @@ class Decoder:
     def _read(self, arrival: Arrival, position: int, run: _Run) -> None:
         """Add the samples of *arrival* to *run*."""
         plan = self._routes.get(arrival.source, {}).get(arrival.topic)
+        if plan is None:
+            plan = self._routed(arrival.source, arrival.topic)
         codec = plan.codec if plan is not None else self._codec_of_unrouted(arrival)
         if codec is None:
             _raise_no_codec(plan)
@@ -242,7 +286,7 @@ class Decoder:
             raise DecodeError("E-FIELD", "device: got nothing, expected the code of a device")
         if plan is None:
             return self._by_code.get(code) or self._raise_unknown("device", code)
-        if code != plan.device.code:
+        if code not in (plan.device.code, address_of(plan.device)):
             text = f"device: got {_show(code)}, expected {plan.device.code} as the topic says"
             raise DecodeError("E-MISMATCH", text)
         return plan
@@ -261,28 +305,33 @@ class Decoder:
 
     def _misdirected(self, topic: str) -> DecodeError:
         """Say why no device is known under the MQTT *topic*."""
-        levels, wanted = topic.split("/"), self._template.split("/")
-        template = f"the template {self._template}"
-        if len(levels) != len(wanted):
-            got = f"got {len(levels)} levels in {_show(topic)}"
-            return DecodeError("E-TOPIC", f"topic: {got}, expected {len(wanted)} as {template}")
-        found: dict[str, str] = {}
-        for number, (level, name) in enumerate(zip(levels, wanted, strict=True), 1):
-            if not level:
-                got = f"got an empty level {number} in {_show(topic)}"
-                return DecodeError("E-TOPIC", f"topic: {got}, expected {name} as {template}")
-            if name not in ("{site}", "{device}") and level != name:
-                got = f"got {_show(level)} at level {number}"
-                return DecodeError("E-TOPIC", f"topic: {got}, expected {name} as {template}")
-            found[name] = level
-        plan = self._by_code.get(found["{device}"])
+        for template in self._templates:
+            words = template.match(topic)
+            if words is not None and "device" in words:
+                return self._mistaken(words, template)
+            if words is not None:
+                got = f"got {_show(topic)}, which is no device's"
+                return DecodeError("E-DEVICE", f"topic: {got}, expected one of the registry")
+        if len(self._templates) != 1:
+            known = _shorten(", ".join(template.text for template in self._templates))
+            expected = f"one of the templates {known}"
+            return DecodeError("E-TOPIC", f"topic: got {_show(topic)}, expected {expected}")
+        return _unlike(topic, self._templates[0])
+
+    def _mistaken(self, words: Mapping[str, str], template: Template) -> DecodeError:
+        """Say why *words* of a topic, which is like *template*, name no device that sends there."""
+        plan = self._by_address.get(words["device"])
         if plan is None:
-            self._raise_unknown("topic", found["{device}"])
+            self._raise_unknown("topic", words["device"])
         device = plan.device
         if device.transport is not Transport.MQTT:
             got = f"got {device.code}, which is described with transport {device.transport}"
             return DecodeError("E-MISMATCH", f"topic: {got}, expected a device of transport mqtt")
-        got = f"got site {_show(found['{site}'])}"
+        if "topic" in device.settings:
+            expected = _show(str(device.settings["topic"]))
+            text = f"topic: got {device.code} as in {template.text}, expected its own {expected}"
+            return DecodeError("E-MISMATCH", text)
+        got = f"got site {_show(words.get('site', ''))}"
         return DecodeError("E-MISMATCH", f"topic: {got}, expected {device.site} for {device.code}")
 
     def _raise_unknown(self, where: str, code: str) -> NoReturn:
@@ -330,15 +379,34 @@ class Decoder:
             run.trouble(int(position), "E-NUM", text)
 
 
+def _unlike(topic: str, template: Template) -> DecodeError:
+    """Say where *topic* is another than the one *template* wants."""
+    levels, wanted, like = topic.split("/"), template.levels, f"the template {template.text}"
+    if len(levels) != len(wanted):
+        got = f"got {len(levels)} levels in {_show(topic)}"
+        return DecodeError("E-TOPIC", f"topic: {got}, expected {len(wanted)} as {like}")
+    for number, (level, name) in enumerate(zip(levels, wanted, strict=True), 1):
+        if not level and name != "+":
+            got = f"got an empty level {number} in {_show(topic)}"
+            return DecodeError("E-TOPIC", f"topic: {got}, expected {name} as {like}")
+        if name[:1] not in ("{", "+", "#") and level != name:
+            got = f"got {_show(level)} at level {number}"
+            return DecodeError("E-TOPIC", f"topic: {got}, expected {name} as {like}")
+    return DecodeError("E-TOPIC", f"topic: got {_show(topic)}, expected one as {like}")
+
+
 def _lay_out(plan: _Plan, keys: tuple[str, ...]) -> _Layout:
     """Return the layout of *keys*, and remember it if there is room."""
+    remembered = keys
+    if plan.key is not None:
+        keys = tuple(plan.key(key) for key in keys)
     slots = [plan.slot_by_key.get(key, _NO_SERIES) for key in keys]
     unknown = [key for key in keys if key not in plan.slot_by_key]
     remember = len(plan.layouts) < MAX_LAYOUTS
     text = _describe_unknown(plan, unknown, hints=remember) if unknown else ""
     layout = _Layout(slots, len(unknown), text)
     if remember:
-        plan.layouts[keys] = layout
+        plan.layouts[remembered] = layout
     return layout
 
 

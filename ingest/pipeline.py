@@ -48,22 +48,26 @@ _BACKLOG_UNITS = 2
 class DecoderSource:
     """Where the pipeline finds the decoder for the registry as it is now.
 
-    *topic* and *codecs* are as for `Decoder`.  Until the first registry is adopted there is none,
+    *topics* and *codecs* are as for `Decoder`.  Until the first registry is adopted there is none,
     and the pipeline waits.
     """
 
-    def __init__(self, topic: str, codecs: Mapping[str, Codec]) -> None:
-        self._topic = topic
+    def __init__(self, topics: str | Sequence[str], codecs: Mapping[str, Codec]) -> None:
+        self._topics = topics
         self._codecs = codecs
         self._decoder: Decoder | None = None
         self._known = asyncio.Event()
+
+    def prepare(self, topics: str | Sequence[str], codecs: Mapping[str, Codec]) -> None:
+        """Use *topics* and *codecs* from the next registry on that is another than before."""
+        self._topics, self._codecs = topics, codecs
 
     async def adopt(self, registry: Registry) -> bool:
         """Decode by *registry* from the next batch on; return whether it is another than before."""
         if self._decoder is not None and self._decoder.revision == registry.revision:
             return False
         # A city's registry takes a while to lay out; the loop goes on meanwhile.
-        self._decoder = await asyncio.to_thread(Decoder, registry, self._topic, self._codecs)
+        self._decoder = await asyncio.to_thread(Decoder, registry, self._topics, self._codecs)
         self._known.set()
         return True
 
@@ -71,6 +75,10 @@ class DecoderSource:
     def known(self) -> bool:
         """Whether there is a decoder yet."""
         return self._decoder is not None
+
+    def knows(self, source: str, topic: str) -> bool:
+        """Whether a message of *source* on *topic* belongs to a device, as far as is known now."""
+        return self._decoder is not None and self._decoder.knows(source, topic)
 
     async def current(self) -> Decoder:
         """Return the decoder, waiting for the first registry."""

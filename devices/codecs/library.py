@@ -24,6 +24,7 @@ from devices.codecs.sample import Codec
 from devices.codecs.senml import SenmlCodec
 from devices.codecs.tasmota import TasmotaCodec
 from devices.codecs.tts import TheThingsStack3Codec
+from devices.codecs.value import ValueCodec
 from devices.codecs.zigbee2mqtt import Zigbee2MqttCodec
 
 _SERVERS = {
@@ -53,6 +54,7 @@ def _codecs() -> dict[str, Codec]:
         "tasmota": TasmotaCodec(),
         "tasmota/asia-shanghai": TasmotaCodec(ZoneInfo("Asia/Shanghai")),
         "zigbee2mqtt": Zigbee2MqttCodec(),
+        "value": ValueCodec(),
     }
     frames = _frames()
     codecs |= frames

@@ -90,12 +90,6 @@ class MqttSettings:
         return found
 
 
-def topic_filter(template: str) -> str:
-    """Return what to subscribe to for a topic *template*: each ``{...}`` level becomes ``+``."""
-    levels = template.split("/")
-    return "/".join("+" if level in ("{site}", "{device}") else level for level in levels)
-
-
 def filter_mistake(topic_filter: str) -> str | None:
     """Return what *topic_filter* should have been; None where nothing is wrong with it.
 

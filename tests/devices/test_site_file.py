@@ -1,5 +1,6 @@
 import pytest
 
+from devices.document import load
 from devices.errors import DocumentError
 from devices.series import Transport
 from devices.site import Medium, Placement, SiteKind
@@ -89,7 +90,7 @@ def test_place_and_time_zone_hold_for_the_sites_below_unless_they_say_otherwise(
         ("  host: 127.0.0.1", "  port: 1883", "broker.host: got nothing, expected the key 'host'"),
         ("  host: 127.0.0.1", "  host: x\n  port: 70000", "broker.port: got 70000"),
         ("  host: 127.0.0.1", "  host: x\n  port: abc", "broker.port: got 'abc', expected a whole"),
-        ("  host: 127.0.0.1", "  host: x\n  topic: gh/#/{device}", "without wildcards"),
+        ("  host: 127.0.0.1", "  host: x\n  topic: gh/#/{device}", "# in the last level only"),
         ("  host: 127.0.0.1", "  host: x\n  topic: gh/device", "one level {device}"),
         ("  host: 127.0.0.1", "  host: x\n  tls: {cert_file: a}", "cert_file and key_file"),
         ("  host: 127.0.0.1", "  host: x\n  password: secret", "broker.password: got 'password'"),
@@ -183,3 +184,66 @@ def test_each_mistake_about_a_bus_is_named(old, new, said):
     assert old in BUSES
     text = BUSES.replace(old, new, 1)
     assert any(said in mistake for mistake in _mistakes(text)), _mistakes(text)
+
+
+TOPICS = """
+version: 1
+sites: [{code: h1, kind: greenhouse}, {code: h2, kind: greenhouse}]
+broker: {host: x, topics: [TEMPLATES]}
+devices:
+  - {code: a, site: h1, DEVICE_A, series: [{quantity: co2}]}
+  - {code: b, site: h2, DEVICE_B, series: [{quantity: co2}]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("templates", "a", "b", "said"),
+    [
+        ("'gh/{device}'", "address: N1", "address: N1", "does not have (gh/N1)"),
+        (
+            "'gh/{device}'",
+            "topic: x/+",
+            "topic: 'x/{key}'",
+            "that device a does not have (x/{key})",
+        ),
+        ("'gh/{device}'", "topic: gh/b", "name: {}", "devices[1].code: got 'b', expected a topic"),
+        ("'gh/{device}'", "topic: '{device}/'", "name: {}", "no empty level"),
+        ("'gh/{device}'", "address: a/b", "name: {}", "a device that can be a level of a topic"),
+        ("'gh/{device}', '{device}/a'", "name: {}", "name: {}", "no topic that gh/{device} reads"),
+        ("'gh/{device}', 'gh/{device}'", "name: {}", "name: {}", "each template once"),
+        ("'gh/#'", "topic: gh/1", "name: {}", "no template of the broker names a device"),
+        ("'gh/{device}'", "transport: http, topic: x", "name: {}", "transport: mqtt beside it"),
+        ("'gh/{device}'], topic: 'gh/{device}', topics: [x", "name: {}", "name: {}", "second time"),
+    ],
+)
+def test_topics_that_cannot_be_told_apart_are_named(templates, a, b, said):
+    text = TOPICS.replace("TEMPLATES", templates).replace("DEVICE_A", a).replace("DEVICE_B", b)
+    assert any(said in mistake for mistake in _mistakes(text)), _mistakes(text)
+
+
+@pytest.mark.parametrize(
+    ("templates", "a", "b"),
+    [
+        ("'gh/{site}/{device}'", "address: N1", "address: N1"),  # the site tells them apart
+        ("'gh/{device}', 'vendor/#'", "topic: vendor/1", "topic: vendor/2"),
+        ("'gh/{device}', 'gh/{device}/#'", "name: {}", "name: {}"),
+        ("'gh/{device}', 'gh/{device}/{key}'", "topic: 'farm/a/{key}'", "topic: 'farm/b/{key}'"),
+    ],
+)
+def test_topics_that_can_be_told_apart_are_sound(templates, a, b):
+    text = TOPICS.replace("TEMPLATES", templates).replace("DEVICE_A", a).replace("DEVICE_B", b)
+    read_site_file(text, "site.yaml")
+
+
+def test_a_mistake_in_a_device_file_is_told_there():
+    part = load("code: c\nsite: h1\nseries:\n  - {quantity: co22}\n", "site.d/devices/c.yaml")
+    with pytest.raises(DocumentError) as error:
+        read_site_file(GOOD, "site.yaml", device_files=[part])
+    (mistake,) = error.value.mistakes
+    assert str(mistake).startswith("site.d/devices/c.yaml:4:6 series[0].quantity: got 'co22'")
+
+
+def test_a_device_file_is_one_more_entry_of_devices():
+    part = load("{code: c, site: h1, series: [{quantity: co2}]}", "c.yaml")
+    codes = list(read_site_file(GOOD, "site.yaml", device_files=[part]).registry.device)
+    assert codes == [*read_site_file(GOOD, "site.yaml").registry.device, "c"]

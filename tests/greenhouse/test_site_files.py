@@ -3,7 +3,7 @@
 import pytest
 
 from devices.errors import DocumentError
-from greenhouse.site_files import read_site_files
+from greenhouse.site_files import read_site_files, site_file_filters
 
 SITE = """
 version: 1
@@ -86,3 +86,48 @@ def test_a_bus_that_cannot_keep_up_is_refused_with_the_arithmetic(folder):
     said = _mistakes(_site(folder, interval="50ms"))
     assert "site.yaml:5" in said
     assert "> interval 0.05 s" in said
+
+
+BASE = """
+version: 1
+sites: [{code: h1, kind: greenhouse}]
+broker: {host: 127.0.0.1, topics: ["gh/{site}/{device}", "vendor/#"]}
+"""
+
+
+def _base(tmp_path, **devices):
+    file = tmp_path / "base.yaml"
+    file.write_text(BASE)
+    (tmp_path / "base.d" / "devices").mkdir(parents=True)
+    for name, text in devices.items():
+        (tmp_path / "base.d" / "devices" / f"{name}.yaml").write_text(text)
+    return file
+
+
+def test_device_files_are_read_after_the_devices_of_the_site_file(tmp_path):
+    file = _base(
+        tmp_path,
+        one="{code: one, site: h1, series: [{quantity: co2}]}",
+        two="{code: two, site: h1, topic: other/2, series: [{quantity: co2}]}",
+    )
+    site_file = read_site_files(file)
+    assert list(site_file.registry.series) == ["one.co2", "two.co2"]
+    assert site_file_filters(site_file) == ("gh/+/+", "vendor/#", "other/2")
+
+
+def test_mistakes_in_device_files_are_all_told_in_their_files(tmp_path):
+    file = _base(
+        tmp_path,
+        one="code: one\nsite: h9\nseries: [{quantity: co2}]\n",
+        two="{code: zwei, site: h1, series: [{quantity: co2}]}",
+        three="- a list\n",
+        four="{code: four",
+    )
+    mistakes = _mistakes(file)
+    folder = file.parent / "base.d" / "devices"
+    assert f"{folder}/one.yaml:2:1 site: got 'h9'" in mistakes
+    assert (
+        f"{folder}/two.yaml:1:2 code: got 'zwei', expected two, as the file is called" in mistakes
+    )
+    assert f"{folder}/three.yaml:1:1 document: got ['a list']" in mistakes
+    assert f"{folder}/four.yaml:2:1" in mistakes

@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from devices.codecs.json import JsonCodec
 from devices.codecs.sample import Sample
+from devices.codecs.value import ValueCodec
 from devices.quality import Quality
 from devices.reading import Batch
+from devices.site_file import read_site_file
 from ingest.collector import ArrivalFlag
-from ingest.decoder import MAX_LAYOUTS, Decoder
+from ingest.decoder import MAX_LAYOUTS, MAX_TOPICS, Decoder
 from ingest.replay import replayed
 from tests.ingest.house import CODECS, RECEIVED_MS, RECEIVED_US, TOPIC, arrival, decoder, house
 
@@ -201,6 +206,82 @@ def test_the_template_of_topics_is_followed():
     assert len(other.decode([arrival({"v": {"co2": 1}}, "v1/h1-climate/up")]).batch) == 1
     (letter,) = other.decode([arrival({"v": {"co2": 1}}, "v1/h1-climate/down")]).letters
     assert letter.text == "topic: got 'down' at level 3, expected up as the template v1/{device}/up"
+
+
+PER_VALUE = """
+version: 1
+sites: [{code: h1, kind: greenhouse}, {code: h2, kind: greenhouse}]
+broker:
+  host: 127.0.0.1
+  topics: ["gh/{site}/{device}", "farm/{site}/{device}/{quantity}/{channel}",
+    "v3/{app}/devices/{device}/up", "vendor/#"]
+devices:
+  - {code: probe, site: h1, payload: value, address: EUI-7, series: [
+      {quantity: soil_moisture, channel: 1}, {quantity: soil_moisture, channel: 2}]}
+  - {code: node, site: h1, address: 00-aa, series: [{quantity: co2}, {quantity: air_temperature}]}
+  - {code: own, site: h2, topic: "vendor/{site}/own/{key}", series: [
+      {quantity: co2, key: CO2.ppm}, {quantity: air_temperature, key: T}]}
+"""
+
+
+def _of_topics():
+    registry = read_site_file(PER_VALUE, "topics.yaml")
+    numbers = {code: number for number, code in enumerate(registry.registry.series, 1)}
+    return Decoder(
+        replace(registry.registry, series_ids=numbers, revision=1),
+        registry.broker.templates,
+        {"json": JsonCodec(), "value": ValueCodec()},
+    ), {number: code for code, number in numbers.items()}
+
+
+@pytest.mark.parametrize(
+    ("topic", "payload", "series"),
+    [
+        ("farm/h1/EUI-7/soil_moisture/2", b"31.5", ["probe.soil_moisture.2"]),
+        ("farm/h1/EUI-7/soil_moisture/1", b"12", ["probe.soil_moisture.1"]),
+        ("gh/h1/00-aa", {"v": {"co2": 500}}, ["node.co2"]),
+        ("v3/some@tenant/devices/00-aa/up", {"v": {"co2": 500}}, ["node.co2"]),
+        ("v3/other/devices/00-aa/up", {"v": {"co2": 500}}, ["node.co2"]),
+        ("vendor/h2/own/CO2", {"v": {"ppm": 800}}, ["own.co2"]),
+        ("vendor/h2/own/T", {"v": {"value": 20}}, ["own.air_temperature"]),
+    ],
+)
+def test_topics_say_whose_a_value_is_and_which(topic, payload, series):
+    one, names = _of_topics()
+    assert not one.knows("modbus", topic)
+    assert one.knows("mqtt", topic)
+    for _ in range(2):  # the second time the topic is remembered
+        decoded = one.decode([arrival(payload, topic)])
+        assert [names[number] for number in decoded.batch.series_id.tolist()] == series
+        assert decoded.letters == []
+
+
+@pytest.mark.parametrize(
+    ("topic", "code", "text"),
+    [
+        ("gh/h1/nobody", "E-DEVICE", "got device 'nobody'"),
+        ("gh/h1/eui7", "E-DEVICE", "did you mean 'EUI-7'"),
+        ("gh/h2/00-aa", "E-MISMATCH", "got site 'h2', expected h1 for node"),
+        ("gh/h2/own", "E-MISMATCH", "expected its own 'vendor/{site}/own/{key}'"),
+        ("vendor/h2/other/T", "E-DEVICE", "'vendor/h2/other/T', which is no device's"),
+        ("elsewhere", "E-TOPIC", "expected one of the templates gh/{site}/{device}, farm/"),
+        ("vendor/h2/own/humidity", "E-KEY", "got key 'humidity.co2', expected one of device own"),
+    ],
+)
+def test_what_no_device_sends_is_told_by_its_topic(topic, code, text):
+    one, _ = _of_topics()
+    (letter,) = one.decode([arrival({"v": {"co2": 1}}, topic)]).letters
+    assert letter.code == code
+    assert text in letter.text
+    assert one.knows("mqtt", topic) == (code == "E-KEY")
+
+
+def test_a_device_that_invents_topics_does_not_fill_the_memory():
+    one, _ = _of_topics()
+    for number in range(MAX_TOPICS + 10):
+        one.decode([arrival({"v": {"value": 1}}, f"vendor/h2/own/{number}")])
+    assert len(one._routes["mqtt"]) <= MAX_TOPICS + 10  # and those that are exact
+    assert len(one.decode([arrival({"v": {"ppm": 1}}, "vendor/h2/own/CO2")]).batch) == 1
 
 
 def test_ignored_fields_are_counted():

@@ -366,7 +366,7 @@ async def test_a_new_registry_is_used_from_the_next_batch_on(tmp_path):
         await it.spool.accept([stranger])
         await it.drained()
         assert [letter.code for letter in it.letters.kept.values()] == ["E-TOPIC"]
-        it.decoders._topic = "plant/{device}"
+        it.decoders.prepare("plant/{device}", CODECS)
         assert await it.decoders.adopt(house(revision=2))
         await it.spool.accept([stranger])
         await it.drained()

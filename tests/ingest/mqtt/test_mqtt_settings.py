@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ingest.mqtt.settings import MqttSettings, SettingsError, filter_mistake, topic_filter
+from ingest.mqtt.settings import MqttSettings, SettingsError, filter_mistake
 
 
 def settings(**changes):
@@ -54,18 +54,6 @@ def test_good_filters(good):
 )
 def test_bad_filters(bad):
     assert filter_mistake(bad)
-
-
-@pytest.mark.parametrize(
-    ("template", "expected"),
-    [
-        ("gh/{site}/{device}", "gh/+/+"),
-        ("{device}", "+"),
-        ("a/{device}/up", "a/+/up"),
-    ],
-)
-def test_a_template_becomes_a_filter(template, expected):
-    assert topic_filter(template) == expected
 
 
 def test_where_tells_the_address():
