@@ -53,8 +53,13 @@ def _leak_check(request: pytest.FixtureRequest) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs the services by the fixtures it asks for."""
+    """Mark what needs the services by the fixtures it asks for; the slowest room goes first.
+
+    Files are handed to the workers in this order: a long one at the end would leave a worker idle.
+    """
     from tests.fix_services import SERVICE_FIXTURES
+
+    items.sort(key=lambda item: item.path.parent.name != "system")
 
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
