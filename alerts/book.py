@@ -168,6 +168,10 @@ class Book:
         """Return the alerts that the book holds."""
         return tuple(self._alerts.values())
 
+    def alert(self, alert_id: str) -> Alert | None:
+        """Return one alert, None where the book does not hold it."""
+        return self._alerts.get(alert_id)
+
     def groups(self) -> tuple[Group, ...]:
         """Return the groups that are open or were told of in the last minutes."""
         return tuple(self._groups.values())
@@ -192,6 +196,30 @@ class Book:
     def pageable(self) -> frozenset[str]:
         """Return the ids of open alerts that people may be told of, for `restore`."""
         return frozenset(self._pageable)
+
+    def recall(self, alert: Alert, group: Group | None, is_pageable: bool = False) -> None:
+        """Take an alert back in that was put away, with the group it was told in.
+
+        For news of it: the group goes on counting its notices, and the alert keeps what people did.
+        """
+        self._alerts.setdefault(alert.id, alert)
+        if group is not None:
+            self._groups.setdefault((group.label, group.place), group)
+        if is_pageable:
+            self._pageable.add(alert.id)
+
+    def let_go(self) -> tuple[Alert, ...]:
+        """Put away and return the alerts that are over and in no group any more."""
+        kept = {member for group in self._groups.values() for member in group.members}
+        gone = tuple(a for a in self._alerts.values() if not a.is_open and a.id not in kept)
+        for alert in gone:
+            del self._alerts[alert.id]
+            self._pageable.discard(alert.id)
+        return gone
+
+    def is_pageable(self, alert_id: str) -> bool:
+        """Tell whether people may be told of an alert."""
+        return alert_id in self._pageable
 
     # -- what happens
 

@@ -197,6 +197,10 @@ class AlertStore:
         """Return the alerts of *ids* that there are."""
         return await self._read("some", {"ids": list(ids)}, _alert)
 
+    async def some_groups(self, ids: Iterable[str]) -> list[Group]:
+        """Return the groups of *ids* that there are."""
+        return await self._read("some_groups", {"ids": list(ids)}, _group)
+
     # -- for people
 
     async def list(self, wanted: Wanted) -> list[StoredAlert]:

@@ -210,6 +210,15 @@ FROM alert_groups
 WHERE NOT at_rest
 ORDER BY opened_at, id;
 
+-- name: some_groups
+-- Groups by their ids.
+SELECT
+    id, label, place, opened_at, members, told_severity, notices, told_at, told_severities,
+    is_flapping
+FROM alert_groups
+WHERE id = ANY(%(ids)s::text [])
+ORDER BY opened_at, id;
+
 -- name: groups
 -- A page of groups with how many of their alerts are open, the newest first.
 SELECT
@@ -268,3 +277,31 @@ FROM pack_changes
 WHERE pack = %(pack)s
 ORDER BY changed_at DESC, id DESC
 LIMIT %(limit)s;
+
+-- name: heard_since
+-- Readings of series that were received after a moment, as arrays: what an engine did not hear.
+SELECT
+    coalesce(array_agg(r.series_id), '{}') AS series_id,
+    coalesce(array_agg(r.observed_at), '{}') AS observed_at,
+    coalesce(array_agg(r.received_at), '{}') AS received_at,
+    coalesce(array_agg(coalesce(r.value, 'NaN')), '{}') AS value,
+    coalesce(array_agg(r.quality), '{}') AS quality
+FROM readings AS r
+WHERE
+    r.series_id = ANY(%(series_ids)s::integer [])
+    AND r.observed_at >= %(observed_since)s
+    AND r.received_at >= %(received_since)s;
+
+-- name: span
+-- All readings of series in a span, as arrays: what a rule is judged on again.
+SELECT
+    coalesce(array_agg(r.series_id), '{}') AS series_id,
+    coalesce(array_agg(r.observed_at), '{}') AS observed_at,
+    coalesce(array_agg(r.received_at), '{}') AS received_at,
+    coalesce(array_agg(coalesce(r.value, 'NaN')), '{}') AS value,
+    coalesce(array_agg(r.quality), '{}') AS quality
+FROM readings AS r
+WHERE
+    r.series_id = ANY(%(series_ids)s::integer [])
+    AND r.observed_at >= %(start)s
+    AND r.observed_at < %(end)s;
