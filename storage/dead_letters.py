@@ -10,6 +10,7 @@ from typing import Any
 from psycopg.rows import dict_row
 
 from devices.dead_letter import DeadLetter
+from devices.topic import Template
 from storage.errors import StorageError
 from storage.instant import fits, instant, microseconds
 from storage.outcome import Outcome
@@ -134,6 +135,18 @@ class DeadLetterStore:
 
         return await self._pool.run(want)
 
+    async def want_topic(self, topic: Template) -> int:
+        """Ask for all waiting letters of the MQTT topics that *topic* means; return how many."""
+        arguments = {**_topic_arguments(topic), "limit": _WANTED_AT_A_TIME}
+
+        async def want(connection: Connection) -> int:
+            return (await connection.execute(_SQL["want_topic"], arguments)).rowcount
+
+        asked = 0
+        while some := await self._pool.run(want):
+            asked += some
+        return asked
+
     async def wanted(self, limit: int) -> Sequence[KeptLetter]:
         """Return up to *limit* letters that somebody asked for, the oldest first."""
         return await self._read("wanted", {"limit": limit})
@@ -164,6 +177,8 @@ class DeadLetterStore:
 
 
 _SQL = statements("dead_letters")
+_WANTED_AT_A_TIME = 20_000
+_INDEXED = 100  # characters of a topic that stand in the index
 _COLUMNS = (
     "id",
     "source",
@@ -193,6 +208,25 @@ def _row(letter: DeadLetter) -> dict[str, Any]:
         "text": _showable(letter.text),
         "flags": letter.flags,
     }
+
+
+def _topic_arguments(topic: Template) -> dict[str, str]:
+    """Return a LIKE pattern and a regular expression for the topics that *topic* means."""
+    beginning = topic.filter.partition("+")[0].removesuffix("#").removesuffix("/")
+    shown = beginning[:_INDEXED]
+    like = "".join(f"\\{one}" if one in r"\%_" else one for one in shown)
+    is_whole = topic.is_topic and len(beginning) <= _INDEXED
+    levels = topic.filter.split("/")
+    tail = levels[-1] == "#"
+    named = levels[:-1] if tail else levels
+    expression = "/".join("[^/]*" if level == "+" else _literal(level) for level in named)
+    if tail:
+        expression += "(/.*)?" if named else ".*"
+    return {"beginning": like if is_whole else f"{like}%", "pattern": f"^{expression}$"}
+
+
+def _literal(level: str) -> str:
+    return "".join(one if one.isalnum() else f"\\{one}" for one in level)
 
 
 def _kept(row: Mapping[str, Any]) -> KeptLetter:

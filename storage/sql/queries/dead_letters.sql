@@ -64,6 +64,21 @@ WHERE
     AND (%(source)s::text IS NULL OR source = %(source)s)
     AND (%(ids)s::text [] IS NULL OR id = ANY(%(ids)s::text []));
 
+-- name: want_topic
+-- Ask for letters of some topics to be handed in again, a few thousand at a time; newer devices of
+-- the same topics are told by the pattern, the rest by the beginning that all of them share.
+UPDATE dead_letters SET replay_wanted = true
+WHERE id IN (
+    SELECT id FROM dead_letters
+    WHERE
+        left(topic, 100) LIKE %(beginning)s
+        AND topic ~ %(pattern)s
+        AND source = 'mqtt'
+        AND replayed_at IS NULL
+        AND NOT replay_wanted
+    LIMIT %(limit)s
+);
+
 -- name: wanted
 -- What is to be handed in again, the oldest first.
 SELECT id, source, topic, topic_bytes, payload, received_at, code, text, flags, replayed_at

@@ -10,3 +10,4 @@ GRANT INSERT ON alerts, alert_groups, alert_entries, notices, silences, pack_cha
 GRANT UPDATE ON alerts, alert_groups, silences TO {user};
 GRANT UPDATE (replayed_at, replay_wanted) ON dead_letters TO {user};
 GRANT UPDATE (ended_at) ON gaps TO {user};
+GRANT INSERT, UPDATE, DELETE ON unclaimed TO {user};
