@@ -22,6 +22,8 @@ from firmware_sims import modbus_frames
 from firmware_sims.modbus_faults import Fault, FaultKind
 from firmware_sims.modbus_slave import SimulatedSlave
 
+_TURNS_TO_MAKE = 3  # of the loop, from a connection that is accepted to one that can be closed
+
 
 class _Wire(Protocol):
     def write(self, data: bytes) -> None: ...
@@ -74,6 +76,11 @@ class ModbusBus:
         try:
             yield int(server.sockets[0].getsockname()[1])
         finally:
+            # A server that is closed between accepting a connection and making its transport loses
+            # the socket, so: take no more, let those that were taken be made, then close.
+            loop.remove_reader(server.sockets[0].fileno())
+            for _ in range(_TURNS_TO_MAKE):
+                await asyncio.sleep(0)
             server.close()
             self.hang_up()
             await self._settle()

@@ -9,14 +9,13 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from devices.codecs.registers import Read
-from ingest.collector import IngestError
 from ingest.modbus.bell import Bell
 from ingest.modbus.bus_core import BusCore, Close, Connect, Job, PollResult, Send
 from ingest.modbus.bus_status import BusStatus
 from ingest.modbus.dial_in import DialIn
 from ingest.modbus.framing import Framing, Speech
 from ingest.modbus.reply import Answer, Failure
-from ingest.modbus.request import Request
+from ingest.modbus.request import NotAsked, Request
 from ingest.modbus.transport import (
     Arrived,
     Garbled,
@@ -35,8 +34,14 @@ Endpoint = TcpEndpoint | SerialEndpoint | str
 """Where a bus is reached; a string is the code of a DTU that dials in."""
 
 
-class BusBusy(IngestError):
+class BusBusy(NotAsked):
     """Too many jobs wait for this bus already."""
+
+
+class BusStopped(NotAsked):
+    """Nobody works on this bus now, so nothing that it is asked would ever be sent."""
+
+    code = "E-MB-STOPPED"
 
 
 class Bus:
@@ -65,6 +70,7 @@ class Bus:
         self._link: Link | None = None
         self._answers: dict[Job, asyncio.Future[None]] = {}
         self._garbled_logged = False
+        self._is_running = False
 
     @property
     def name(self) -> str:
@@ -80,9 +86,11 @@ class Bus:
     ) -> list[Answer | Failure]:
         """Ask *requests* between the polls and return what came of each, in their order.
 
-        Raises `BusBusy` when too many wait.  When the caller is cancelled, what was not sent yet is
-        not sent any more.
+        Raises `BusBusy` when too many wait and `BusStopped` while `run` does not work.  When the
+        caller is cancelled, what was not sent yet is not sent any more.
         """
+        if not self._is_running:
+            raise BusStopped(f"bus {self.name}: not running, so nothing can be asked")
         job = Job(tuple(requests), timeout_s, goes_on)
         if not job.requests:
             return []
@@ -100,6 +108,7 @@ class Bus:
     async def run(self) -> None:
         """Poll until cancelled."""
         loop = asyncio.get_running_loop()
+        self._is_running = True
         try:
             while True:
                 if self._link is not None and self._link.events:
@@ -115,6 +124,7 @@ class Bus:
                 else:
                     await self._idle(step.until_s)
         finally:
+            self._is_running = False
             self._close()
             self._let_go()
 
@@ -260,6 +270,7 @@ def _now_us() -> int:
 async def running(bus: Bus) -> AsyncIterator[Bus]:
     """Run *bus* in the background for as long as the block lasts."""
     task = asyncio.create_task(bus.run(), name=f"modbus-{bus.name}")
+    await asyncio.sleep(0)  # it has begun, and may be asked
     try:
         yield bus
     finally:

@@ -23,7 +23,7 @@ from devices.codecs.registers import ReadDecoder, encode_value
 from devices.profile import Point, Profile
 from ingest.collector import IngestError
 from ingest.modbus.reply import Answer, Failure
-from ingest.modbus.request import ReadRequest, Request, WriteRequest
+from ingest.modbus.request import NotAsked, ReadRequest, Request, WriteRequest
 
 
 class WriteRefused(IngestError):
@@ -59,7 +59,7 @@ class Asker(Protocol):
     async def ask(
         self, requests: Sequence[Request], timeout_s: float | None = None, goes_on: bool = False
     ) -> list[Answer | Failure]:
-        """Ask *requests* in order and return what came of each."""
+        """Ask *requests* in order and return what came of each; raise `NotAsked` if refused."""
         ...
 
 
@@ -254,8 +254,8 @@ async def _ask(asker: Asker, request: Request) -> Answer | Failure:
     """Return what came of *request*; what is begun must come to its end on a busy bus too."""
     try:
         return (await asker.ask([request]))[0]
-    except IngestError as error:
-        return Failure("E-MB-BUSY", str(error))
+    except NotAsked as error:
+        return Failure(error.code, str(error))
 
 
 def _value(point: Point, data: bytes) -> float | None:

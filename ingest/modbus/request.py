@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 from devices.codecs.registers import data_bytes
+from ingest.collector import IngestError
 
 MAX_READ_REGISTERS = 125
 MAX_READ_BITS = 2000
 MAX_WRITE_REGISTERS = 123
 READS = (1, 2, 3, 4)
 WRITES = (5, 6, 15, 16)
+
+
+class NotAsked(IngestError):
+    """A bus refused to take a request; nothing of it was sent.  *code* is stable."""
+
+    code: ClassVar[str] = "E-MB-BUSY"
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from firmware_sims.modbus_slave import slave_of
 from ingest.modbus import assembly
 from ingest.modbus.assembly import Attached
 from ingest.modbus.breaker import SlaveState
-from ingest.modbus.bus import Bus, running
+from ingest.modbus.bus import Bus, BusStopped, running
 from ingest.modbus.bus_core import PollResult
 from ingest.modbus.dial_in import DialIn, DtuName
 from ingest.modbus.poll_plan import wanted_points
@@ -325,6 +325,24 @@ async def test_those_who_wait_for_answers_are_told_when_the_bus_is_stopped(soil)
             await eventually(lambda: sim.requests)
         (answer,) = await asked
     assert answer == Failure("E-MB-LINK", "the bus was stopped")
+
+
+async def test_bus_that_does_not_run_refuses_to_ask(soil):
+    slave = slave_of(soil, truth, 1)
+    request = ReadRequest(1, 3, 0x07D0, 1)
+    async with ModbusBus([slave], "tcp").listening() as port, asyncio.timeout(5):
+        bus = build(described(T.TCP, port), [attached(soil, 1, 60.0)], Polls())
+        with pytest.raises(BusStopped, match="bus bus: not running"):
+            await bus.ask([request])
+        async with running(bus):
+            (answer,) = await bus.ask([request])
+            assert isinstance(answer, Answer)
+        with pytest.raises(BusStopped, match="bus bus: not running"):
+            await bus.ask([request])
+        bus.recover("it begins again")
+        async with running(bus):
+            await eventually(lambda: bus.status().connected)
+            assert await bus.ask([request]) == [answer]
 
 
 async def test_unknown_callers_are_turned_away():

@@ -274,3 +274,16 @@ async def test_command_that_was_begun_has_an_end_on_a_bus_too_busy_to_ask(busy_a
     assert (record.outcome, ledger.records[-1]) == (outcome, record)
     assert "too many commands wait" in record.text or busy_at == 2
     assert (slave.memory.read(3, 100, 1) == [220]) == (busy_at == 2)
+
+
+async def test_command_over_a_bus_that_does_not_run_fails_and_says_so():
+    slave, ledger = slave_of(UNIT, truth, 1), Ledger()
+    async with bare(ModbusBus([slave], "tcp")) as run:
+        pass
+    wanted = command("ec_set_point", 2.2)
+    async with asyncio.timeout(5):
+        record = await Commands(ledger).write(run, UNIT, 1, wanted, allowed=True)
+    assert (record.outcome, ledger.records[-1]) == (Outcome.FAILED, record)
+    assert "E-MB-STOPPED bus" in record.text
+    assert "not running" in record.text
+    assert slave.requests == 0
