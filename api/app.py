@@ -18,7 +18,18 @@ from api.operations import describe, operation_id
 from api.parameters import known_parameters_only, registry_known
 from api.problems import MEDIA_TYPE as PROBLEM_MEDIA_TYPE
 from api.problems import ProblemBody
-from api.routes import catalogue, commands, evidence, latest, readings, reference, service
+from api.routes import (
+    alerts,
+    catalogue,
+    commands,
+    evidence,
+    latest,
+    readings,
+    reference,
+    rules,
+    service,
+    silences,
+)
 from api.services import Services
 from api.shell import Shell
 
@@ -102,7 +113,7 @@ def _versioned() -> APIRouter:
     """Return the routes under /api/v1; who may not read hears nothing more than that."""
     router = APIRouter(prefix=PREFIX, responses=_PROBLEMS)
     checks = [Depends(require_read), Depends(known_parameters_only), Depends(registry_known)]
-    for room in (catalogue, latest, evidence, commands):
+    for room in (catalogue, latest, evidence, commands, alerts, silences, rules):
         router.include_router(room.router, dependencies=checks)
     router.include_router(readings.router, dependencies=checks)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from alerts.binding import Binding, Surroundings, Unbound, bind
 from alerts.engine import Settings
 from alerts.episode import Episode, RuleFailure
 from alerts.errors import AlertsError
-from alerts.replay import Comparison, Replay, compare, with_limit
+from alerts.replay import Comparison, Replay, Summary, compare, summarise, with_limit
 from alerts.rule import Rule
 from api.stretches import RawHistory, stretches
 from devices.document import nearest
@@ -279,3 +279,28 @@ def _pairs(old: Sequence[str], new: Sequence[str]) -> list[tuple[str, str]]:
             left.remove(twin)
         pairs.append((code, twin))
     return pairs + [("", code) for code in left]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of an answer: *summary* is None where the rule never fired, *bound* on how many
+    subjects it was judged.
+    """
+
+    rule: Rule
+    bound: int
+    subject: str
+    summary: Summary | None
+
+
+def rows(version: Version, registry: Registry, until_us: int, per_subject: bool) -> list[Row]:
+    """Return what came of every rule, the most frequent first; those that never fired last."""
+    bound = Counter(binding.rule.code for binding in version.bindings)
+    rules = {rule.code: rule for rule in version.rules}
+    found = [
+        Row(rules[one.rule], bound[one.rule], one.subject, one)
+        for one in summarise(version.episodes, registry, until_us, per_subject)
+    ]
+    fired = {row.rule.code for row in found}
+    silent = [Row(rule, bound[code], "", None) for code, rule in rules.items() if code not in fired]
+    return found + silent

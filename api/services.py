@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from fastapi import Request
 from api.alerts import AlertDesk, PackShelf
 from api.commands import CommandDesk, CommandShelf
 from api.health import Health
+from api.replays import Turnstile
 from api.tokens import Tokens
 from devices.gap import Gap
 from devices.reading import Batch
@@ -71,6 +73,7 @@ class Limits:
 
     *max_points* is how many points a series gets when the step is chosen for the client;
     *max_total_points* bounds a JSON answer, *max_table_rows* a table (CSV, Arrow, Parquet).
+    *max_replay_readings* and *max_replay_s* bound a replay of rules.
     """
 
     max_body_bytes: int = 1_000_000
@@ -81,6 +84,8 @@ class Limits:
     max_series: int = 200
     max_range_s: float = 400 * 86400.0
     max_page: int = 1_000
+    max_replay_readings: int = 5_000_000
+    max_replay_s: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +107,8 @@ class Services:
     *registry* returns what is in use now; *archive* the same with retired series after it, whose
     readings can still be asked for by name (the registry itself if None).  *inlet* is None in a
     process that only reads, *commands* in one that polls no bus, *command_shelf* where nobody keeps
-    any, *alerts* and *packs* where no rules are judged.  *now_us* is the clock, microseconds since
-    1970 UTC.
+    any, *alerts* and *packs* where no rules are judged.  *replays* lets one replay through at a
+    time, *packs_lock* one change of a pack.  *now_us* is the clock, microseconds since 1970 UTC.
     """
 
     registry: Callable[[], Registry]
@@ -119,6 +124,8 @@ class Services:
     command_shelf: CommandShelf | None = None
     alerts: AlertDesk | None = None
     packs: PackShelf | None = None
+    replays: Turnstile = field(default_factory=Turnstile)
+    packs_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     settings: ApiSettings = field(default_factory=ApiSettings)
     now_us: Callable[[], int] = lambda: time.time_ns() // 1000
 
