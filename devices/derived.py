@@ -182,6 +182,44 @@ def drain_fraction(drain_volume: Array, irrigation_volume: Array) -> Array:
         return np.where(given > 0.0, drain_volume / given * 100.0, np.nan)
 
 
+def degree_days_of_extremes(low: float, high: float, base: float, upper: float) -> float:
+    """Return °C·d of a day between *low* and *high*: the mean of both, cut at *base* and *upper*,
+    above *base*.
+    """
+    return max(0.0, (min(high, upper) + max(low, base)) / 2.0 - base)
+
+
+# HJ 633-2026, table 1: concentrations at which each part is 0, 50, 100, 150, 200, 300, 400, 500;
+# CO in mg/m³, the others in µg/m³.  A shorter row ends where the standard gives no more: what is
+# above has the last part (note b: SO2 of an hour at most 200; note c: O3 of eight hours 300).
+_PARTS = np.array([0.0, 50.0, 100.0, 150.0, 200.0, 300.0, 400.0, 500.0])
+_DAILY_PARTICLES = {
+    "pm10": (0.0, 50, 120, 250, 350, 420, 500, 600),
+    "pm2_5": (0.0, 35, 60, 115, 150, 250, 350, 500),
+}
+AIR_QUALITY_OF_AN_HOUR: Mapping[str, tuple[float, ...]] = MappingProxyType({
+    "so2": (0.0, 150, 500, 650, 800),
+    "no2": (0.0, 100, 200, 700, 1200, 2340, 3090, 3840),
+    "co": (0.0, 5, 10, 35, 60, 90, 120, 150),
+    "o3": (0.0, 160, 200, 300, 400, 800, 1000, 1200),
+    **_DAILY_PARTICLES,  # the real-time report uses those of the day
+})  # fmt: skip
+AIR_QUALITY_OF_A_DAY: Mapping[str, tuple[float, ...]] = MappingProxyType({
+    "so2": (0.0, 50, 150, 475, 800, 1600, 2100, 2620),
+    "no2": (0.0, 40, 80, 180, 280, 565, 750, 940),
+    "co": (0.0, 2, 4, 14, 24, 36, 48, 60),
+    "o3": (0.0, 100, 160, 215, 265, 800),  # the highest mean of eight hours
+    **_DAILY_PARTICLES,
+})  # fmt: skip
+
+
+def air_quality_part(concentration: Array, steps: tuple[float, ...]) -> Array:
+    """Return the part of the air quality index (HJ 633-2026), a whole number, rounded up."""
+    part = np.interp(concentration, np.asarray(steps), _PARTS[: len(steps)])
+    # The standard counts in decimals: 50.000000000000007 is 50.
+    return np.asarray(np.ceil(np.round(part, 6)))
+
+
 @dataclass(frozen=True, slots=True)
 class Formula:
     """One derived quantity: what it is computed from, by which version of which source.

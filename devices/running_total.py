@@ -3,21 +3,36 @@
 A counter of 16 bits comes back to 0 after 65535; a counter module that lost its power begins at 0
 as well.  Both look like a fall.  Which of the two it was is told by how much can have flowed in the
 time, where that is known, and else by where the counter stood: near its end before and near its
-beginning after is a wrap.  Pure array arithmetic; totals in the quantity's own unit.
+beginning after is a wrap, a fall to less than half is a restart.  A smaller fall is neither: nobody
+knows what flowed, and what is added from there on counts again.  Pure array arithmetic; totals in
+the quantity's own unit.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 
 import numpy as np
 import numpy.typing as npt
 
-from devices.profile import Point
+from devices.profile import CounterEntry, Point
 
 FloatArray = npt.NDArray[np.float64]
 
+Int8Array = npt.NDArray[np.int8]
+
 _NEAR = 0.25  # of the counter's range: what is near its end, what is near its beginning
+_RESTARTED_BELOW = 0.5  # of where it stood, where it is not known what can have flowed
+
+
+class Course(IntEnum):
+    """What a total did between two readings of it."""
+
+    PLAIN = 0
+    WRAPPED = 1
+    RESTARTED = 2
+    UNEXPLAINED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +60,34 @@ def increments(total: FloatArray, observed_at_s: FloatArray, rule: CounterRule) 
     no explanation fits: a jump that cannot have flowed in the time.  A jump is not carried on: the
     next sample is compared with the one that jumped.
     """
+    return course(total, observed_at_s, rule)[0]
+
+
+def course(
+    total: FloatArray, observed_at_s: FloatArray, rule: CounterRule
+) -> tuple[FloatArray, Int8Array]:
+    """Return what `increments` does, and beside it the `Course` of each sample, int8 (..., n).
+
+    A sample without a value, or without one before it, is plain: nothing was to be explained.
+    """
     total = np.asarray(total, np.float64)
     before, since_s = _previous(total, np.asarray(observed_at_s, np.float64))
     added = total - before
+    compared = ~np.isnan(added)
+    kind = np.zeros(total.shape, np.int8)
     fell = added < 0
     if fell.any():
         wrapped = total - before + (rule.wraps_at or np.nan)
-        added = np.where(fell, _after_a_fall(total, before, wrapped, since_s, rule), added)
+        is_wrap, is_restart = _after_a_fall(total, before, wrapped, since_s, rule)
+        added = np.where(fell, np.where(is_wrap, wrapped, total), added)
+        added = np.where(fell & ~is_wrap & ~is_restart, np.nan, added)
+        kind[fell & is_restart] = Course.RESTARTED
+        kind[fell & is_wrap] = Course.WRAPPED
     if rule.most_per_s is not None:
         with np.errstate(invalid="ignore"):
             added = np.where(added > rule.most_per_s * since_s, np.nan, added)
-    return added
+    kind[compared & np.isnan(added)] = Course.UNEXPLAINED
+    return added, kind
 
 
 def accumulated(total: FloatArray, observed_at_s: FloatArray, rule: CounterRule) -> FloatArray:
@@ -85,17 +117,17 @@ def _after_a_fall(
     wrapped: FloatArray,
     since_s: FloatArray,
     rule: CounterRule,
-) -> FloatArray:
-    """Return what was added where the total fell: around the end, or since a restart at 0."""
-    if rule.wraps_at is None:
-        return total
-    if rule.most_per_s is not None:
-        with np.errstate(invalid="ignore"):
-            is_wrap = wrapped <= rule.most_per_s * since_s
-    else:
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Return (it went around the end, it may have begun anew), for samples where the total fell."""
+    with np.errstate(invalid="ignore"):
+        if rule.most_per_s is not None:
+            most = rule.most_per_s * since_s
+            return wrapped <= most, total <= most
+        is_restart = total <= _RESTARTED_BELOW * before
+        if rule.wraps_at is None:
+            return np.zeros(total.shape, bool), is_restart
         near = _NEAR * rule.wraps_at
-        is_wrap = (before >= rule.wraps_at - near) & (total < near)
-    return np.where(is_wrap, wrapped, total)
+        return (before >= rule.wraps_at - near) & (total < near), is_restart
 
 
 def counter_rule(point: Point) -> CounterRule:
@@ -106,3 +138,12 @@ def counter_rule(point: Point) -> CounterRule:
     return CounterRule(
         None if wraps_at is None else wraps_at * float(point.ratio), point.counter.most_per_s
     )
+
+
+def entered_rule(entry: CounterEntry, scale: float) -> CounterRule:
+    """Return the rule that a site file gives; *scale* brings what the device sends to the unit.
+
+    Without *wraps_at* the total never wraps: what a device sends as a decimal number seldom does.
+    """
+    wraps_at = None if entry.wraps_at is None else entry.wraps_at * scale
+    return CounterRule(wraps_at, entry.most_per_second)

@@ -11,11 +11,12 @@ from devices.units import Conversion
 
 
 class Transport(StrEnum):
-    """How a device reaches us; a device has one."""
+    """How a device reaches us; a device has one.  What is derived is computed here."""
 
     MQTT = "mqtt"
     HTTP = "http"
     MODBUS = "modbus"
+    DERIVED = "derived"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devices.running_total import CounterRule, accumulated, increments
+from devices.running_total import Course, CounterRule, accumulated, course, increments
 
 NAN = float("nan")
 U16 = CounterRule(65_536.0)
@@ -34,6 +34,8 @@ CASES = [
         METER,
         [NAN, 1000, NAN, 1000],
     ),
+    ("a step back that is neither", [1000, 990, 1001], U16, [NAN, NAN, 11]),
+    ("a step back of a meter that never wraps", [1000, 990], CounterRule(), [NAN, NAN]),
     ("a gap: the next value has it all", [10, NAN, NAN, 16, 18], U16, [NAN, NAN, NAN, 6, 2]),
     ("a wrap inside a gap", [65_530, NAN, 10], U16, [NAN, NAN, 16]),
     ("nothing at first", [NAN, 5, 6], U16, [NAN, NAN, 1]),
@@ -45,6 +47,15 @@ CASES = [
 @pytest.mark.parametrize(("what", "total", "rule", "expected"), CASES, ids=[c[0] for c in CASES])
 def test_increments(what, total, rule, expected):
     assert added(total, rule) == pytest.approx(expected, nan_ok=True)
+
+
+def test_each_course_is_told():
+    total = np.array([65_530.0, 10.0, 30_000.0, 5.0, 4.9, NAN, 5.0])
+    added, kind = course(total, np.arange(7) * 60.0, U16)
+    assert [Course(one).name for one in kind] == [
+        "PLAIN", "WRAPPED", "PLAIN", "RESTARTED", "UNEXPLAINED", "PLAIN", "PLAIN"
+    ]  # fmt: skip
+    assert added == pytest.approx([NAN, 16, 29_990, 5, NAN, NAN, 0.1], nan_ok=True)
 
 
 def test_several_series_are_taken_at_once():
