@@ -24,8 +24,10 @@ from api.routes import (
     commands,
     evidence,
     latest,
+    packs,
     readings,
     reference,
+    replays,
     rules,
     service,
     silences,
@@ -113,7 +115,7 @@ def _versioned() -> APIRouter:
     """Return the routes under /api/v1; who may not read hears nothing more than that."""
     router = APIRouter(prefix=PREFIX, responses=_PROBLEMS)
     checks = [Depends(require_read), Depends(known_parameters_only), Depends(registry_known)]
-    for room in (catalogue, latest, evidence, commands, alerts, silences, rules):
+    for room in (catalogue, latest, evidence, commands, alerts, silences, rules, packs, replays):
         router.include_router(room.router, dependencies=checks)
     router.include_router(readings.router, dependencies=checks)
 
