@@ -55,6 +55,7 @@ class Counters:
     mqtt_subscriptions_refused: int = 0
     sessions_lost: int = 0
     gaps: defaultdict[str, int] = field(default_factory=_labelled)
+    sparkplug: defaultdict[str, int] = field(default_factory=_labelled)
 
     def snapshot(self) -> Mapping[tuple[str, Labels], int]:
         """Return every number under its name and labels, as `HELP` describes them."""
@@ -111,4 +112,5 @@ HELP: Mapping[str, tuple[str, str]] = {
     "mqtt_subscriptions_refused": ("", "Answers of the broker that refuse a subscription"),
     "sessions_lost": ("", "Sessions that the broker did not know any more"),
     "gaps": ("reason", "Stretches of time in which something may not have arrived"),
+    "sparkplug": ("event", "What the sessions of Sparkplug edge nodes went through"),
 }
