@@ -46,14 +46,10 @@ def in_force(
     one that came next, as far as they are known; where they disagree it stays a dead letter.
     """
     party = state.party(device)
-    if party is None or party.birth is None:
+    if party is None or party.birth is None or not is_trusted(state, device, rules):
         return []
-    if replayed_us is None:
-        return [party.birth] if is_trusted(state, device, rules) else []
     former = party.former
-    if not party.valid:
-        return []
-    if former is None or replayed_us >= party.former_until_us:
+    if replayed_us is None or former is None or replayed_us >= party.former_until_us:
         return [party.birth]
     return [former] if replayed_us < former.at_us else [former, party.birth]
 

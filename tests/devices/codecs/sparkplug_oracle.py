@@ -1,4 +1,4 @@
-"""Protobuf's own library, told our .proto text: what it says of a message is what the message says."""
+"""Protobuf's own library, told our .proto text: what it reads is what a message says."""
 
 from __future__ import annotations
 

@@ -173,7 +173,7 @@ def test_an_alias_without_a_name_cannot_be_read():
 
 
 def test_an_integer_without_a_datatype_cannot_be_read_and_a_float_can():
-    with pytest.raises(DecodeError, match="E-ALIAS .*without a datatype"):
+    with pytest.raises(DecodeError, match=r"E-ALIAS .*without a datatype"):
         decode(message({"name": "a", "int_value": 4_294_967_295}))
     assert one_value(float_value=1.5) == 1.5
 
