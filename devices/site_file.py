@@ -19,6 +19,7 @@ from devices.bus import Bus, read_bus
 from devices.document import Document, Path, load, nearest, validate_part
 from devices.duration import parse_duration_s
 from devices.errors import DocumentError, Mistake
+from devices.mapping import PREFIX, PayloadMapping, read_mappings, unit_of
 from devices.payload import PAYLOADS
 from devices.profile import Point, Profile
 from devices.profile_library import shipped_profile, shipped_profile_names
@@ -33,6 +34,7 @@ Part = TypeVar("Part", bound=BaseModel)
 
 VERSION = 1
 MODBUS_PAYLOAD = "modbus/"  # before the name of the profile
+SETTINGS = ("topic", "address", "ignore")  # keys of a device that are kept as its settings
 DEFAULT_TOPIC = "gh/{site}/{device}"
 
 _CODE = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -142,8 +144,8 @@ class DeviceEntry(_Entry):
     """One device; *placement* and *interval* hold for its series unless they say otherwise.
 
     *topic* is its own instead of the broker's templates, *address* what stands for it in those.
-    *bus*, *unit* and *profile* are for Modbus, where *series* may be left out: then it has all
-    those of the profile.
+    *ignore* are keys of its payload that nobody wants.  *bus*, *unit* and *profile* are for Modbus,
+    where *series* may be left out: then it has all those of the profile.
     """
 
     code: Code
@@ -157,6 +159,7 @@ class DeviceEntry(_Entry):
     max_ahead: Duration = 300.0
     topic: str | None = None
     address: Annotated[str | None, BeforeValidator(_text)] = None
+    ignore: list[Annotated[str, Field(min_length=1, max_length=200)]] = []
     bus: str | None = None
     unit: int | None = Field(default=None, ge=1, le=247)
     profile: str | None = None
@@ -171,6 +174,7 @@ class SiteDocument(_Entry):
     broker: Any = None
     buses: list[Any] = []
     retention: dict[str, Duration] = {}
+    mappings: list[Any] = []
     devices: list[Any] = []
 
 
@@ -188,8 +192,8 @@ class SiteFile:
     """A checked site file: the registry it describes, the broker, the buses, retention in seconds.
 
     *retention_s* maps a quantity (or ``default``) to how long its raw readings are kept.  *slaves*
-    are the Modbus devices by the code of their bus, in the order of the file.  *document* tells
-    places to whoever checks more.
+    are the Modbus devices by the code of their bus, in the order of the file, *mappings* the
+    payloads that it describes by name.  *document* tells places to whoever checks more.
     """
 
     registry: Registry
@@ -198,6 +202,7 @@ class SiteFile:
     document: Document
     buses: tuple[Bus, ...] = ()
     slaves: Mapping[str, tuple[Slave, ...]] = field(default_factory=dict)
+    mappings: Mapping[str, PayloadMapping] = field(default_factory=dict)
 
 
 def read_site_file(
@@ -205,15 +210,18 @@ def read_site_file(
     file: str,
     own_profiles: Mapping[str, Profile] | None = None,
     device_files: Sequence[Document] = (),
+    mapping_files: Sequence[Document] = (),
 ) -> SiteFile:
     """Check *text* and return what it describes; *file* is only used to name places.
 
     *own_profiles* are profiles of register devices beside those that are shipped, by name.
-    *device_files* hold one more entry of ``devices`` each.
+    *device_files* hold one more entry of ``devices`` each, *mapping_files* one of ``mappings``.
     """
     document = load(text, file)
     for one in device_files:
         document.append("devices", one)
+    for one in mapping_files:
+        document.append("mappings", one)
     version = document.data.get("version") if isinstance(document.data, dict) else None
     if isinstance(version, int) and version > VERSION:
         expected = f"{VERSION}: the file is newer than this program"
@@ -229,6 +237,7 @@ class _Resolver:
         self._own_profiles = own_profiles
         self._buses: dict[str, Bus | None] = {}
         self._slaves: dict[str, list[Slave]] = {}
+        self._mappings: dict[str, PayloadMapping | None] = {}
         self._mistakes: list[Mistake] = []
         self._sites: dict[str, Site] = {}
         self._zones = available_timezones()
@@ -242,6 +251,7 @@ class _Resolver:
         broker = self._broker() if entry.broker is not None else None
         for index in range(len(entry.buses)):
             self._add_bus(("buses", index))
+        self._mappings = read_mappings(self._document, len(entry.mappings), self._mistakes)
         devices = [
             found
             for index in range(len(entry.devices))
@@ -265,6 +275,7 @@ class _Resolver:
             self._document,
             tuple(bus for bus in self._buses.values() if bus is not None),
             {code: tuple(slaves) for code, slaves in self._slaves.items()},
+            {name: one for name, one in self._mappings.items() if one is not None},
         )
 
     def _part(self, path: Path, model: type[Part]) -> Part | None:
@@ -310,9 +321,10 @@ class _Resolver:
         self._check_site(entry.site, (*path, "site"))
         if entry.transport is Transport.MODBUS:
             return self._slave(entry, path)
-        if entry.payload not in PAYLOADS:
-            hint = nearest(entry.payload, PAYLOADS)
-            expected = "json, senml, chirpstack4/… or another in docs/reference/payloads.md"
+        known = (*PAYLOADS, *self._mappings)
+        if entry.payload not in known:
+            hint = nearest(entry.payload, known)
+            expected = f"json, senml, {PREFIX}… or another in docs/reference/payloads.md"
             self._wrong((*path, "payload"), entry.payload, expected, hint)
         for key in ("bus", "unit", "profile"):
             if (got := getattr(entry, key)) is not None:
@@ -377,7 +389,7 @@ class _Resolver:
         if entry.unit is not None:
             self._wrong((*path, "unit"), entry.unit, "no unit: the profile has it")
         points = {point.key: point for point in profile.series()}
-        key = entry.key or _default_key(entry.quantity, entry.channel or "")
+        key = _key(entry)
         point = points.get(key)
         if point is None or point.quantity != entry.quantity:
             expected = f"a point of profile {profile.name}: " + ", ".join(sorted(points))
@@ -393,6 +405,9 @@ class _Resolver:
             self._check_site(entry.site, (*path, "site"))
         if not self._check_quantity(entry.quantity, (*path, "quantity")):
             return
+        key, mapping = _key(entry), self._mappings.get(device.payload)
+        unit = unit_of(mapping, key, entry.unit, lambda at, *said: self._wrong((*path, at), *said))
+        entry = entry.model_copy(update={"unit": unit})
         one = _series(device, entry, self._conversion(entry, path))
         if any(other.code == one.code for other in series):
             expected = "a channel, or another quantity: each series of a device once"
@@ -460,12 +475,13 @@ def _device_of(entry: DeviceEntry, payload: str, series: list[Series]) -> Device
         max_age_s=entry.max_age,
         max_ahead_s=entry.max_ahead,
         series=tuple(series),
-        settings={name: given for name in ("topic", "address") if (given := getattr(entry, name))},
+        settings={name: given for name in SETTINGS if (given := getattr(entry, name))},
     )
 
 
-def _default_key(quantity: str, channel: str) -> str:
-    return f"{quantity}.{channel}" if channel else quantity
+def _key(entry: SeriesEntry) -> str:
+    channel = f".{entry.channel}" if entry.channel else ""
+    return entry.key or f"{entry.quantity}{channel}"
 
 
 def _slave_series(
@@ -498,7 +514,7 @@ def _series(device: DeviceEntry, entry: SeriesEntry, line: Conversion) -> Series
         device=device.code,
         quantity=entry.quantity,
         channel=channel,
-        key=entry.key or _default_key(entry.quantity, channel),
+        key=_key(entry),
         site=entry.site or device.site,
         placement=entry.placement or device.placement,
         medium=entry.medium or quantity.medium,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from devices.codecs.mapped import MappingCodec
+from devices.codecs.mapping_case import check_case as check_mapping_case
 from devices.codecs.registers import RegisterCodec
 from devices.codecs.sample import Codec
 from devices.document import Document, load
@@ -20,10 +22,11 @@ from ingest.modbus.assembly import Attached, bus_mistakes, bus_warnings
 
 PROFILES = "profiles"
 DEVICES = "devices"
+MAPPINGS = "mappings"
 
 
 def read_site_files(file: Path) -> SiteFile:
-    """Read *file*, every profile in the folder ``profiles`` beside it, and its device files.
+    """Read *file*, every profile in the folder ``profiles`` beside it, its devices and mappings.
 
     Raises `DocumentError` with every mistake in all of them, a bus that cannot keep up included;
     OSError and UnicodeDecodeError for what cannot be read at all.
@@ -32,10 +35,13 @@ def read_site_files(file: Path) -> SiteFile:
     own = own_profiles(file.parent / PROFILES, mistakes)
     text = file.read_text("utf-8")
     try:
-        site_file = read_site_file(text, str(file), own, _device_files(file, mistakes))
+        devices = _part_files(file, DEVICES, "code", mistakes)
+        mappings = _part_files(file, MAPPINGS, "mapping", mistakes)
+        site_file = read_site_file(text, str(file), own, devices, mappings)
     except DocumentError as error:
         raise DocumentError([*mistakes, *error.mistakes]) from error
     mistakes += _bus_mistakes(site_file)
+    mistakes += _mapping_mistakes(site_file)
     if mistakes:
         raise DocumentError(mistakes)
     return site_file
@@ -46,10 +52,13 @@ def folder_of(file: Path) -> Path:
     return file.with_name(f"{file.stem}.d")
 
 
-def _device_files(file: Path, mistakes: list[Mistake]) -> list[Document]:
-    """Return the device files of the site file *file*, adding to *mistakes* those that are none."""
+def _part_files(file: Path, folder: str, key: str, mistakes: list[Mistake]) -> list[Document]:
+    """Return what lies in *folder* of the site file *file*, each called after what its *key* says.
+
+    Adds to *mistakes* what cannot be read, or is called otherwise.
+    """
     found: list[Document] = []
-    for part in sorted((folder_of(file) / DEVICES).glob("*.yaml")):
+    for part in sorted((folder_of(file) / folder).glob("*.yaml")):
         try:
             document = load(part.read_text("utf-8"), str(part))
         except DocumentError as error:
@@ -58,10 +67,10 @@ def _device_files(file: Path, mistakes: list[Mistake]) -> list[Document]:
         except (OSError, UnicodeDecodeError) as error:
             mistakes.append(Mistake(str(part), 1, 1, "", str(error), "a readable text file"))
             continue
-        code = document.data.get("code") if isinstance(document.data, dict) else None
-        if str(code) != part.stem:
+        name = document.data.get(key) if isinstance(document.data, dict) else None
+        if str(name) != part.stem:
             expected = f"{part.stem}, as the file is called"
-            mistakes.append(document.mistake(("code",), code, expected))
+            mistakes.append(document.mistake((key,), name, expected))
         found.append(document)
     return found
 
@@ -143,18 +152,35 @@ def _bus_mistakes(site_file: SiteFile) -> list[Mistake]:
     return found
 
 
+def _mapping_mistakes(site_file: SiteFile) -> list[Mistake]:
+    """Return what mappings make of their own cases otherwise than these say."""
+    return [
+        Mistake(mapping.file, case.line, 1, f"case {case.name!r}", wrong, "what the case says")
+        for mapping in site_file.mappings.values()
+        for case in mapping.cases
+        for wrong in check_mapping_case(mapping, case)
+    ]
+
+
 def warnings(site_file: SiteFile) -> list[str]:
     """Return what a person should look at though it is not wrong."""
-    return [
+    found = [
         warning
         for bus in site_file.buses
         for warning in bus_warnings(bus, attached(site_file.slaves.get(bus.code, ())))
     ]
+    # Not a mistake: a device must be on the screen before anybody knows what it says in winter.
+    found += [
+        f"{mapping.file}: mapping {mapping.name} has no case (a payload as it came, its readings)"
+        for mapping in site_file.mappings.values()
+        if not mapping.cases
+    ]
+    return found
 
 
 class Codecs(Mapping[str, Codec]):
-    """Every codec by the payload name of its devices; those of register profiles are made when
-    somebody asks, for there are many and a base has few.
+    """Every codec by the payload name of its devices; those of register profiles and mappings are
+    made when somebody asks, for there are many and a base has few.
     """
 
     def __init__(self, plain: Mapping[str, Codec], site_file: SiteFile) -> None:
@@ -164,17 +190,23 @@ class Codecs(Mapping[str, Codec]):
             for slaves in site_file.slaves.values()
             for slave in slaves
         }
+        self._mappings = site_file.mappings
         shipped = (MODBUS_PAYLOAD + name for name in shipped_profile_names())
-        self._names = [*plain, *{*shipped, *self._own}]
+        self._names = [*plain, *self._mappings, *{*shipped, *self._own}]
 
     def __getitem__(self, name: str) -> Codec:
         """Return the codec for payload *name*; raise KeyError if there is none."""
         if name not in self._made:
             if name not in self._names:
                 raise KeyError(name)
-            profile = self._own.get(name) or shipped_profile(name.removeprefix(MODBUS_PAYLOAD))
-            self._made[name] = RegisterCodec(profile)
+            self._made[name] = self._make(name)
         return self._made[name]
+
+    def _make(self, name: str) -> Codec:
+        if name in self._mappings:
+            return MappingCodec(self._mappings[name])
+        profile = self._own.get(name) or shipped_profile(name.removeprefix(MODBUS_PAYLOAD))
+        return RegisterCodec(profile)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)

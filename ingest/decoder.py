@@ -25,6 +25,7 @@ from devices.codecs.sample import MAX_PAYLOAD_BYTES, Codec, Sample
 from devices.dead_letter import DeadLetter
 from devices.document import nearest
 from devices.errors import DecodeError
+from devices.ignore import ignored_by
 from devices.quality import Quality
 from devices.quantity import QUANTITIES
 from devices.reading import Batch, FloatArray, Int32Array, Int64Array
@@ -64,10 +65,14 @@ class Decoded:
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """Where the values of a message go: one place in the table a key, -1 for an unknown key."""
+    """Where the values of a message go: one place in the table a key, -1 for one without a series.
+
+    *unwanted* counts those of them that the device is told to ignore, *unknown* the others.
+    """
 
     slots: list[int]
     unknown: int
+    unwanted: int
     text: str
 
 
@@ -76,12 +81,13 @@ class _Plan:
     """A device as the decoder sees it; *behind_us* and *ahead_us* bound its clock.
 
     One whose topics name the values has a plan for each of them: *key* makes the payload's keys
-    into the device's.
+    into the device's.  *ignores* tells which of the latter nobody wants.
     """
 
     device: Device
     codec: Codec | None
     slot_by_key: Mapping[str, int]
+    ignores: Callable[[str], bool]
     behind_us: int
     ahead_us: int
     layouts: dict[tuple[str, ...], _Layout] = field(default_factory=dict)
@@ -93,7 +99,8 @@ class _Run:
     """What one call of `Decoder.decode` gathers.
 
     *samples* has a row (observed, received, quality, arrival, number of values) for each sample,
-    *slots* and *values* an entry for each value, *troubles* (code, text) by arrival.
+    *slots* and *values* an entry for each value, *troubles* (code, text) by arrival.  *unwanted*
+    counts values that came and that the site file says to ignore.
     """
 
     samples: list[tuple[int, int, int, int, int]] = field(default_factory=list)
@@ -102,6 +109,7 @@ class _Run:
     troubles: dict[int, list[tuple[str, str]]] = field(default_factory=dict)
     unknown_keys: int = 0
     ignored_fields: int = 0
+    unwanted: int = 0
 
     def trouble(self, position: int, code: str, text: str) -> None:
         """Note that something of the arrival at *position* cannot be read."""
@@ -159,6 +167,7 @@ class Decoder:
             device,
             self._codecs.get(device.payload),
             slots,
+            ignored_by(_patterns(device)),
             round(device.max_age_s * 1e6),
             round(device.max_ahead_s * 1e6),
         )
@@ -226,7 +235,7 @@ class Decoder:
             _letters(run, arrivals, origin),
             messages=int(np.count_nonzero(np.diff(origin, prepend=-1))),
             unknown_keys=run.unknown_keys,
-            ignored_fields=run.ignored_fields,
+            ignored_fields=run.ignored_fields + run.unwanted,
         )
 
     def _read(self, arrival: Arrival, position: int, run: _Run) -> None:
@@ -275,6 +284,8 @@ class Decoder:
         if layout.unknown:
             run.unknown_keys += layout.unknown
             run.trouble(position, "E-KEY", layout.text)
+        if layout.unwanted:
+            run.unwanted += layout.unwanted
         run.samples.append((at, received_at_us, quality, position, len(keys)))
         run.slots += layout.slots
         run.values += sample.values.values()
@@ -349,7 +360,7 @@ class Decoder:
         rows = np.repeat(rows, rows[:, 4], axis=0)
         slots = np.array(run.slots, np.intp)
         values = np.array(run.values, np.float64)
-        if run.unknown_keys:
+        if run.unknown_keys or run.unwanted:
             known = slots != _NO_SERIES
             rows, slots, values = rows[known], slots[known], values[known]
         with np.errstate(over="ignore"):
@@ -395,16 +406,22 @@ def _unlike(topic: str, template: Template) -> DecodeError:
     return DecodeError("E-TOPIC", f"topic: got {_show(topic)}, expected one as {like}")
 
 
+def _patterns(device: Device) -> tuple[str, ...]:
+    given = device.settings.get("ignore")
+    return tuple(map(str, given)) if isinstance(given, list | tuple) else ()
+
+
 def _lay_out(plan: _Plan, keys: tuple[str, ...]) -> _Layout:
     """Return the layout of *keys*, and remember it if there is room."""
     remembered = keys
     if plan.key is not None:
         keys = tuple(plan.key(key) for key in keys)
     slots = [plan.slot_by_key.get(key, _NO_SERIES) for key in keys]
-    unknown = [key for key in keys if key not in plan.slot_by_key]
+    without_series = [key for key in keys if key not in plan.slot_by_key]
+    unknown = [key for key in without_series if not plan.ignores(key)]
     remember = len(plan.layouts) < MAX_LAYOUTS
     text = _describe_unknown(plan, unknown, hints=remember) if unknown else ""
-    layout = _Layout(slots, len(unknown), text)
+    layout = _Layout(slots, len(unknown), len(without_series) - len(unknown), text)
     if remember:
         plan.layouts[remembered] = layout
     return layout
