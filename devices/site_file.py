@@ -19,6 +19,7 @@ from devices.bus import Bus, read_bus
 from devices.document import Document, Path, load, nearest, validate_part
 from devices.duration import parse_duration_s
 from devices.errors import DocumentError, Mistake
+from devices.growing import Growing, read_growing
 from devices.mapping import PREFIX, PayloadMapping, read_mappings, unit_of
 from devices.payload import PAYLOADS
 from devices.profile import Point, Profile
@@ -90,6 +91,8 @@ class SiteEntry(_Entry):
     altitude_m: float | None = Field(default=None, ge=-450, le=9000)
     area_m2: float | None = Field(default=None, gt=0)
     crop: str | None = None
+    tags: Any = None
+    planting: Any = None
     sites: list[Any] = []
 
 
@@ -138,6 +141,7 @@ class SeriesEntry(_Entry):
     medium: Annotated[Medium, Field(strict=False)] | None = None
     site: Code | None = None
     name: Name = Name()
+    tags: Any = None
 
 
 class DeviceEntry(_Entry):
@@ -163,6 +167,7 @@ class DeviceEntry(_Entry):
     bus: str | None = None
     unit: int | None = Field(default=None, ge=1, le=247)
     profile: str | None = None
+    tags: Any = None
     series: list[Any] = []
 
 
@@ -175,6 +180,7 @@ class SiteDocument(_Entry):
     buses: list[Any] = []
     retention: dict[str, Duration] = {}
     mappings: list[Any] = []
+    packs: list[str] | None = None
     devices: list[Any] = []
 
 
@@ -193,7 +199,8 @@ class SiteFile:
 
     *retention_s* maps a quantity (or ``default``) to how long its raw readings are kept.  *slaves*
     are the Modbus devices by the code of their bus, in the order of the file, *mappings* the
-    payloads that it describes by name.  *document* tells places to whoever checks more.
+    payloads that it describes by name, *growing* what it says for the rules.  *document* tells
+    places to whoever checks more.
     """
 
     registry: Registry
@@ -203,6 +210,7 @@ class SiteFile:
     buses: tuple[Bus, ...] = ()
     slaves: Mapping[str, tuple[Slave, ...]] = field(default_factory=dict)
     mappings: Mapping[str, PayloadMapping] = field(default_factory=dict)
+    growing: Growing = field(default_factory=Growing)
 
 
 def read_site_file(
@@ -265,9 +273,10 @@ class _Resolver:
         for quantity in entry.retention:
             if quantity != "default":
                 self._check_quantity(quantity, ("retention", quantity))
+        registry = Registry(tuple(self._sites.values()), tuple(devices))
+        growing = read_growing(self._document, registry, entry.packs, self._mistakes)
         if self._mistakes:
             raise DocumentError(self._mistakes)
-        registry = Registry(tuple(self._sites.values()), tuple(devices))
         return SiteFile(
             registry,
             broker,
@@ -276,6 +285,7 @@ class _Resolver:
             tuple(bus for bus in self._buses.values() if bus is not None),
             {code: tuple(slaves) for code, slaves in self._slaves.items()},
             {name: one for name, one in self._mappings.items() if one is not None},
+            growing,
         )
 
     def _part(self, path: Path, model: type[Part]) -> Part | None:

@@ -17,7 +17,10 @@ from devices.profile_library import shipped_profile, shipped_profile_names
 from devices.registry import Registry
 from devices.series import Transport
 from devices.site_file import MODBUS_PAYLOAD, SiteFile, Slave, read_site_file
-from devices.topic import Template, filters_of
+from devices.sparkplug import node_filters
+from devices.topic import Template, filters_of, least
+from greenhouse.alerting.rules import rule_mistakes
+from greenhouse.pack_folder import PackFolder
 from ingest.modbus.assembly import Attached, bus_mistakes, bus_warnings
 
 PROFILES = "profiles"
@@ -42,6 +45,7 @@ def read_site_files(file: Path) -> SiteFile:
         raise DocumentError([*mistakes, *error.mistakes]) from error
     mistakes += _bus_mistakes(site_file)
     mistakes += _mapping_mistakes(site_file)
+    mistakes += rule_mistakes(site_file, PackFolder.of(file))
     if mistakes:
         raise DocumentError(mistakes)
     return site_file
@@ -86,7 +90,7 @@ def topic_filters(site_file: SiteFile, registry: Registry) -> tuple[str, ...]:
         return ()
     templates = [Template.parse(text) for text in site_file.broker.templates]
     devices = [one for one in registry.devices if one.transport is Transport.MQTT]
-    return filters_of(devices, templates)
+    return least([*filters_of(devices, templates), *node_filters(devices)])
 
 
 def own_profiles(folder: Path, mistakes: list[Mistake]) -> dict[str, Profile]:

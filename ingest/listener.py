@@ -34,6 +34,10 @@ class Listener:
         self._rows = 0
         self._ready = asyncio.Event()
 
+    def __len__(self) -> int:
+        """Return how many rows wait."""
+        return self._rows
+
     def offer(self, batch: Batch, fresh: bool) -> None:
         """Add *batch*; returns at once."""
         if not len(batch):

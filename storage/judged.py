@@ -40,6 +40,20 @@ class JudgedReadings:
         }
         return await self._read("span", arguments)
 
+    async def is_any(self, series_ids: Sequence[int], start_us: int, end_us: int) -> bool:
+        """Tell whether there is a reading observed in [start, end)."""
+        arguments = {
+            "series_ids": list(series_ids),
+            "start": instant(start_us),
+            "end": instant(end_us),
+        }
+
+        async def read(connection: Connection) -> bool:
+            row = await (await connection.execute(_SQL["is_any"], arguments)).fetchone()
+            return bool(row and row[0])
+
+        return await self._pool.run(read)
+
     async def _read(self, name: str, arguments: dict[str, object]) -> Batch:
         async def read(connection: Connection) -> Batch:
             cursor = await column_cursor(connection).execute(_SQL[name], arguments)

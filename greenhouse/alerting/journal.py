@@ -60,22 +60,6 @@ class Journal:
         self._handle = -1
         self._size = 0
 
-    def read(self) -> list[Line]:
-        """Return the lines of an earlier run, without those that are damaged."""
-        try:
-            content = self._path.read_bytes()
-        except FileNotFoundError:
-            return []
-        lines = []
-        for number, text in enumerate(content.split(b"\n"), 1):
-            if not text:
-                continue
-            try:
-                lines.append(_decoded(text))
-            except (ValueError, msgspec.MsgspecError) as error:
-                _log.warning("%s, line %d is passed over: %s", self._path, number, error)
-        return lines
-
     def rewrite(self, lines: Iterable[Line]) -> None:
         """Replace everything by *lines*, in one step that a power cut leaves done or not begun."""
         content = b"".join(_encoded(line) for line in lines)
@@ -112,6 +96,26 @@ class Journal:
         if self._handle >= 0:
             os.close(self._handle)
             self._handle = -1
+
+
+def read_journal(path: Path) -> list[Line]:
+    """Return the lines that an earlier run left, without those that are damaged.
+
+    Raises OSError for a file that is there and cannot be read.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    lines = []
+    for number, text in enumerate(content.split(b"\n"), 1):
+        if not text:
+            continue
+        try:
+            lines.append(_decoded(text))
+        except (ValueError, msgspec.MsgspecError) as error:
+            _log.warning("%s, line %d is passed over: %s", path, number, error)
+    return lines
 
 
 def replace_file(path: Path, content: bytes) -> None:

@@ -19,7 +19,7 @@ from dataclasses import replace
 
 from alerts import state
 from alerts.book import Book, Group, Outcome, Silence
-from alerts.episode import Transition
+from alerts.episode import Change, Transition
 from alerts.errors import IllegalAction
 from alerts.places import Places
 from alerts.rule import Rule
@@ -62,6 +62,7 @@ class Ledger:
         self._group_of: dict[str, str] = {}
         self._silences: dict[str, StoredSilence] = {}
         self.unsaved = Unsaved()
+        self.waiting = asyncio.Event()
         self.since_us = 0
         self.problem = ""
         self.entries_by_kind: dict[str, int] = {}
@@ -85,7 +86,7 @@ class Ledger:
                 rested |= {group.id: group for group in standing.rested}
                 self._silences |= {one.silence.id: one for one in standing.silences}
             if line.changes is not None:
-                self.unsaved.add(line.changes)
+                self._wait(line.changes)
                 alerts |= {one.alert.id: one for one in line.changes.alerts}
                 self._silences |= {one.silence.id: one for one in line.changes.silences}
                 for one in line.changes.groups:
@@ -161,14 +162,14 @@ class Ledger:
         for transition in news:
             self._bring_back(transition.episode.id)
         # When it was noticed is said by the clock, not by how far judging has come.
-        news = [replace(one, noticed_at_us=now_us) for one in news]
+        news = [replace(one, noticed_at_us=now_us) for one in news if not self._is_told(one)]
         before = self._before()
         outcome = self.book.take(news, now_us)
         changes = self._changes(outcome, before)
         self._forget_silences(now_us)
         if changes is not None:
             self._count(changes)
-            self.unsaved.add(changes)
+            self._wait(changes)
             await self._append_if_possible(changes)
         return outcome
 
@@ -186,6 +187,10 @@ class Ledger:
     def is_held(self, alert_id: str) -> bool:
         """Whether the book or the memory of what was put away has this alert."""
         return alert_id in self.put_away or self.book.alert(alert_id) is not None
+
+    def _is_told(self, news: Transition) -> bool:
+        """Tell whether *news* says again, after a restart, that something old still stands."""
+        return news.change is Change.STANDS and self.book.is_pageable(news.episode.id)
 
     def _bring_back(self, alert_id: str) -> None:
         stored = self.put_away.pop(alert_id, None)
@@ -212,7 +217,7 @@ class Ledger:
         changes = AlertChanges([stored], entries=entries)
         await self._append(changes)
         self._count(changes)
-        self.unsaved.add(changes)
+        self._wait(changes)
         self._put_away(stored)
         return stored
 
@@ -237,7 +242,7 @@ class Ledger:
         check_text(change.by, change.reason, change.before or "", change.after or "")
         changes = AlertChanges(pack_changes=[change])
         await self._append(changes)
-        self.unsaved.add(changes)
+        self._wait(changes)
 
     async def _do(self, deed: _Deed, silence: StoredSilence | None = None) -> None:
         """Do *deed* in the book and make it durable, or let it not have happened."""
@@ -258,7 +263,7 @@ class Ledger:
         if silence is not None:
             self._silences[silence.silence.id] = silence
         self._count(changes)
-        self.unsaved.add(changes)
+        self._wait(changes)
 
     # -- looking
 
@@ -278,6 +283,17 @@ class Ledger:
     def silences(self) -> list[StoredSilence]:
         """Return every silence in memory."""
         return list(self._silences.values())
+
+    def stored(self, changes: AlertChanges) -> None:
+        """Let go of what the database has."""
+        self.unsaved.saved(changes)
+        if not len(self.unsaved):
+            self.waiting.clear()
+
+    def _wait(self, changes: AlertChanges) -> None:
+        """Let *changes* wait for the database."""
+        self.unsaved.add(changes)
+        self.waiting.set()
 
     # -- book-keeping
 

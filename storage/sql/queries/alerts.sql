@@ -305,3 +305,14 @@ WHERE
     r.series_id = ANY(%(series_ids)s::integer [])
     AND r.observed_at >= %(start)s
     AND r.observed_at < %(end)s;
+
+-- name: is_any
+-- Whether any of the series has a reading in a span.
+SELECT exists(
+    SELECT 1
+    FROM readings AS r
+    WHERE
+        r.series_id = ANY(%(series_ids)s::integer [])
+        AND r.observed_at >= %(start)s
+        AND r.observed_at < %(end)s
+) AS found;

@@ -1,0 +1,685 @@
+"""The keeper of alerts: feeds the engine, writes down what it says, and loses none of it.
+
+    pipeline ──Listener──▶ engine ──▶ ledger ──▶ journal ──▶ database
+    every second ─────────▶                        (disk)      (when it answers)
+
+The engine's state is saved in a file every half minute; the journal holds what was decided since.
+A start takes both up, then judges what the database received since that state was saved; the rest
+comes again through the pipeline.  The engine tells the same episodes again under the same ids, and
+the book passes over what it knows.  Without a state everything is judged anew from stored history.
+
+Time stands still for the engine while the collectors catch up after a start (`Pace.warm_up_s`):
+otherwise every sensor would have been silent for as long as the service was away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from alerts.engine import Engine, Overdue, Settings
+from alerts.episode import Change, RuleFailure, Transition
+from alerts.errors import SnapshotError
+from alerts.state import Phase
+from devices.reading import Batch
+from devices.registry import Registry
+from greenhouse.alerting.journal import Journal, late_of, read_journal
+from greenhouse.alerting.ledger import Ledger
+from greenhouse.alerting.rules import BuiltEngine, LoadedRules, RuleSource, build
+from greenhouse.alerting.saved_state import SavedState, read_state, write_state
+from greenhouse.alerting.unsaved import singles
+from ingest.listener import Listener
+from ingest.retry import Backoff
+from storage.alerts import AlertChanges, AlertStore, StoredAlert
+from storage.errors import DataRefused, StorageError
+from storage.judged import JudgedReadings
+from storage.pool import Pool
+
+_log = logging.getLogger(__name__)
+
+_S = 1_000_000
+_PIECE_ROWS = 20_000
+_REVISED_AT_ONCE = 50
+# A reading received longer ago than the first, or observed longer ago than the second, came late:
+# a start must look for it by itself, and not only among what was received last.
+_RECEIVED_LATE_US = 60 * _S
+_OBSERVED_LATE_US = 900 * _S
+_PAGE_LATE_US = 300 * _S
+_AHEAD_US = 3600 * _S
+_LATELY_US = 48 * 3600 * _S
+_ANY_HISTORY_US = 35 * 86400 * _S
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often things are done, in seconds.
+
+    *recall_s*: how far back everything is judged anew where no state was saved.  *settle_s*: how
+    long late readings are given to reach the database before history is asked for.
+    """
+
+    tick_s: float = 1.0
+    save_s: float = 30.0
+    warm_up_s: float = 15.0
+    revise_s: float = 2.0
+    settle_s: float = 1.0
+    recall_s: float = 6 * 3600.0
+    database_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class KeeperStatus:
+    """How the keeper is; *open* counts alerts by severity, *lag_s* is reading to judgement.
+
+    *overdue* bindings wait for history to be judged again; *unsaved* rows wait for the database.
+    *entries* and *notices* count since the start, by kind.
+    """
+
+    judging: bool
+    problem: str
+    bindings: int
+    open: Mapping[int, int]
+    failures: Mapping[str, RuleFailure]
+    mistakes: int
+    overdue: int
+    revised: int
+    unsaved: int
+    dropped: int
+    lag_s: float
+    entries: Mapping[str, int]
+    notices: Mapping[str, int]
+
+
+@dataclass(slots=True)
+class _Missed:
+    """What a start has to look up in the database: what was received, and series that came late."""
+
+    received_since_us: int
+    late_us: Mapping[int, int]
+
+
+class AlertKeeper:
+    """Judges what *listener* hears by the rules of *source*, and keeps the alerts.
+
+    *registry* returns the one in use.  *folder* holds the journal and the saved state.
+    *prepared* is set when the database has its tables.  *lag_s* is the age of the oldest reading
+    that is accepted and not in the database yet.
+    """
+
+    def __init__(
+        self,
+        listener: Listener,
+        registry: Callable[[], Registry],
+        source: RuleSource,
+        pool: Pool,
+        folder: Path,
+        *,
+        prepared: asyncio.Event,
+        lag_s: Callable[[], float] = lambda: 0.0,
+        pace: Pace | None = None,
+        now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+    ) -> None:
+        self._listener = listener
+        self._registry = registry
+        self._source = source
+        self._folder = folder
+        self._prepared = prepared
+        self._lag_s = lag_s
+        self._pace = pace or Pace()
+        self.now_us = now_us
+        self.store = AlertStore(pool)
+        self._readings = JudgedReadings(pool)
+        self.ledger = Ledger(Journal(folder / "alerts.journal"))
+        self.lock = asyncio.Lock()
+        self._building = asyncio.Lock()
+        self._built: BuiltEngine | None = None
+        self._known_registry = Registry()
+        self._loaded = LoadedRules()
+        self._warm_at_s = 0.0
+        self._horizon_us = 0
+        self._late_us: dict[int, int] = {}
+        self._missed: _Missed | None = None
+        self._book_is_read = False
+        self._seen_overdue_s: dict[tuple[str, str], float] = {}
+        self._given_up: dict[str, RuleFailure] = {}
+        self._overdue_count = 0
+        self._kept_back: set[str] = set()
+        self._revised = 0
+        self._judged_lag_s = 0.0
+        self._problems: dict[str, str] = {}
+
+    # -- its life
+
+    async def run(self) -> None:
+        """Take up what an earlier run left, then judge until cancelled."""
+        await self._begin()
+        loops: Mapping[str, Callable[[], Awaitable[None]]] = {
+            "hear": self._hear,
+            "tick": self._tick,
+            "follow": self._follow,
+            "store": self._store_unsaved,
+            "save": self._save_now_and_then,
+            "revise": self._revise_now_and_then,
+            "catch-up": self._catch_up_at_last,
+        }
+        async with asyncio.TaskGroup() as tasks:
+            for name, loop in loops.items():
+                tasks.create_task(self._insist(name, loop), name=f"alerts-{name}")
+
+    async def close(self, within_s: float) -> None:
+        """Judge what was heard, save the state, and offer the database what waits; then stop it.
+
+        Call it while `run` still runs, after the pipeline has ended.
+        """
+        if self._built is None:
+            return
+        try:
+            async with asyncio.timeout(within_s):
+                await _until(lambda: not len(self._listener))
+        except TimeoutError:
+            _log.warning("stopped before all that was heard was judged; it is stored")
+        await self.save()
+        try:
+            async with asyncio.timeout(within_s):
+                await _until(lambda: not len(self.ledger.unsaved))
+        except TimeoutError:
+            waiting = len(self.ledger.unsaved)
+            _log.warning("%d rows of alerts are in the journal and not in the database", waiting)
+
+    async def _insist(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Do *work* again when it fails in a way it should not: judging must not end."""
+        while True:
+            try:
+                await work()
+                self._problems.pop(name, None)
+                return
+            except Exception as error:
+                _log.exception("alerts: %s failed in a way it should not", name)
+                self._problems[name] = f"{name}: {type(error).__name__}: {error}"
+                await asyncio.sleep(1.0)
+
+    # -- beginning
+
+    async def _begin(self) -> None:
+        await asyncio.to_thread(self._folder.mkdir, parents=True, exist_ok=True)
+        lines = await asyncio.to_thread(read_journal, self._folder / "alerts.journal")
+        now_us = self.now_us()
+        self._book_is_read = self.ledger.take_up(lines, now_us)
+        self._loaded = await asyncio.to_thread(self._load)
+        registry = await self._first_registry()
+        self.ledger.since_us = self.ledger.since_us or now_us
+        built = await self._build(registry)
+        saved = await asyncio.to_thread(read_state, self._folder / "alerts.engine")
+        self._late_us = dict(late_of(lines))
+        self.ledger.adopt(built.loaded.rules(), registry)
+        await self._write_anew()
+        await self._restore(built, saved)
+        self._built, self._known_registry = built, registry
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._pace.database_s):
+                await self._prepared.wait()
+        except TimeoutError:
+            _log.warning("alerts: judging before the database was asked")
+        else:
+            await self._catch_up_once(loop.time() + self._pace.database_s)
+        await self.save()
+        self._warm_at_s = loop.time() + self._pace.warm_up_s
+        _log.info(
+            "alerts: %d rules on %d subjects%s",
+            len(built.loaded.rules()),
+            len(built.engine.bindings),
+            "" if saved else ", without a saved state",
+        )
+
+    def _load(self) -> LoadedRules:
+        loaded = self._source.load()
+        for mistake in loaded.mistakes:
+            _log.error("a pack is left out: %s", mistake)
+        return loaded
+
+    async def _first_registry(self) -> Registry:
+        await _until(lambda: bool(self._registry().series_ids))
+        return self._registry()
+
+    async def _build(self, registry: Registry) -> BuiltEngine:
+        settings = Settings(since_us=self.ledger.since_us, surroundings=self._source.surroundings)
+        return await asyncio.to_thread(build, self._loaded, registry, settings, self.now_us())
+
+    async def _restore(self, built: BuiltEngine, saved: SavedState | None) -> None:
+        """Give a new engine what an earlier run knew; without that, let it doubt everything."""
+        engine = built.engine
+        if saved is not None:
+            try:
+                gone = await asyncio.to_thread(engine.restore, saved.engine)
+            except SnapshotError as error:
+                _log.error("the saved state of alerts is of no use: %s", error)
+            else:
+                self._horizon_us = saved.horizon_us
+                self._missed = _Missed(saved.at_us - _RECEIVED_LATE_US, dict(self._late_us))
+                await self.ledger.take(gone, self.now_us())
+                return
+        now_us = self.now_us()
+        self._horizon_us = now_us - round(self._pace.recall_s * _S)
+        blank = Engine((), engine.registry)
+        blank.advance(self._horizon_us)
+        engine.restore(blank.snapshot())
+
+    # -- catching up with the database
+
+    async def _catch_up_at_last(self) -> None:
+        """Catch up when the database answers, where the start could not wait for it."""
+        backoff = Backoff(0.5, 10.0, random.random)
+        while not self._is_caught_up:
+            await self._prepared.wait()
+            now_s = asyncio.get_running_loop().time()
+            if not await self._catch_up_once(now_s + self._pace.database_s):
+                await asyncio.sleep(backoff.failed(now_s))
+
+    async def _catch_up_once(self, until_s: float) -> bool:
+        """Catch up if the database answers; return whether it did."""
+        try:
+            await self._catch_up(until_s)
+        except StorageError as error:
+            _log.warning("alerts: judging before the database was asked: %s", error)
+            return False
+        return True
+
+    @property
+    def _is_caught_up(self) -> bool:
+        return self._book_is_read and self._missed is None
+
+    async def _catch_up(self, until_s: float) -> None:
+        """Take up what the database knows better; raises `StorageError`.
+
+        What is not judged anew by *until_s* (of the loop's clock) is, beside what comes in then.
+        """
+        now_us = self.now_us()
+        if not self._book_is_read:
+            stored = await self.store.awake(now_us - _LATELY_US, now_us)
+            async with self.lock:
+                self.ledger.take_up_stored(stored, now_us)
+                await self._withdraw_orphans()
+            self._book_is_read = True
+        missed = self._missed
+        if missed is not None:
+            batch = await self._heard_since(missed)
+            async with self.lock:
+                for piece in _pieces(batch, len(batch) or 1):
+                    await self._judge(piece)
+            self._missed = None
+            if len(batch):
+                _log.info("alerts: caught up with %d stored readings", len(batch))
+        else:
+            await self._revise_at_start(until_s)
+
+    async def _heard_since(self, missed: _Missed) -> Batch:
+        ids = self._series_ids()
+        since_us = missed.received_since_us
+        batches = [await self._readings.heard_since(ids, since_us - _OBSERVED_LATE_US, since_us)]
+        until_us = self.now_us() + _AHEAD_US
+        for series, at_us in missed.late_us.items():
+            batches.append(await self._readings.span([series], at_us, until_us))
+        return Batch.concatenate(batches).sorted_unique()[0]
+
+    async def _revise_at_start(self, until_s: float) -> None:
+        """Judge stored history before anything new, where there is any."""
+        built, now_us = self._built, self.now_us()
+        if not await self._overdue():
+            return
+        since_us, until_us = now_us - _ANY_HISTORY_US, now_us + _AHEAD_US
+        if not await self._readings.is_any(self._series_ids(), since_us, until_us):
+            async with self.lock:
+                if self._built is built:
+                    self._engine().trust()
+            return
+        while asyncio.get_running_loop().time() < until_s and self._built is built:
+            overdue = await self._overdue()
+            if not overdue:
+                return
+            await self._revise(overdue[:_REVISED_AT_ONCE])
+
+    async def _withdraw_orphans(self) -> None:
+        """Let go of open alerts whose rule or subject has gone while nobody looked."""
+        judged = {(b.rule.code, b.subject.key) for b in self._engine().bindings}
+        now_us = self.now_us()
+        gone = [
+            Transition(Change.WITHDRAWN, alert.episode, now_us, now_us)
+            for alert in self.ledger.book.alerts()
+            if alert.is_open and (alert.episode.rule, alert.episode.subject) not in judged
+        ]
+        if gone:
+            await self.ledger.take(gone, now_us)
+
+    # -- judging
+
+    async def _hear(self) -> None:
+        async for heard in self._listener:
+            for piece in _pieces(heard.batch, _PIECE_ROWS):
+                async with self.lock:
+                    await self._judge(piece)
+
+    async def _judge(self, batch: Batch) -> None:
+        """Judge *batch*; the lock is held."""
+        now_us = self.now_us()
+        news = self._engine().feed(batch, self._time(now_us))
+        news = self._without_old_pages(news, now_us)
+        await self._note_late(batch, now_us)
+        if news:
+            await self.ledger.take(news, now_us)
+        if len(batch):
+            self._judged_lag_s = max(0.0, (self.now_us() - int(batch.received_at_us.max())) / _S)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(self._pace.tick_s)
+            async with self.lock:
+                now_us = self.now_us()
+                news = self._engine().advance(self._time(now_us))
+                news = [*self._old_pages(now_us), *self._without_old_pages(news, now_us)]
+                await self.ledger.take(news, now_us)
+                if self.ledger.problem:
+                    await self._write_anew()
+                self._overdue_count = len(self._engine().overdue())
+
+    @property
+    def _is_warm(self) -> bool:
+        return asyncio.get_running_loop().time() >= self._warm_at_s > 0
+
+    def _time(self, now_us: int) -> int:
+        """Return the time for the engine: it stands still while the collectors catch up."""
+        if self._is_warm:
+            self._horizon_us = now_us
+        return self._horizon_us
+
+    def _without_old_pages(self, news: Sequence[Transition], now_us: int) -> list[Transition]:
+        """Keep back pages for what was measured long ago, until it is known what still stands."""
+        out = []
+        for one in news:
+            if one.page and not self._is_warm and one.at_us < now_us - _PAGE_LATE_US:
+                self._kept_back.add(one.episode.id)
+                one = replace(one, page=False)
+            out.append(one)
+        return out
+
+    def _old_pages(self, now_us: int) -> list[Transition]:
+        """Return pages that were kept back for what stands still, when that can be known."""
+        if not self._kept_back or not self._is_warm:
+            return []
+        found = [self.ledger.book.alert(one) for one in self._kept_back]
+        self._kept_back.clear()
+        return [
+            Transition(Change.STANDS, alert.episode, now_us, now_us, page=True)
+            for alert in found
+            if alert is not None and alert.is_open
+        ]
+
+    async def _note_late(self, batch: Batch, now_us: int) -> None:
+        late = (batch.observed_at_us < now_us - _OBSERVED_LATE_US) | (
+            batch.received_at_us < now_us - _RECEIVED_LATE_US
+        )
+        if not late.any():
+            return
+        batch = batch.take(late)
+        found: dict[int, int] = {}
+        for series in np.unique(batch.series_id).tolist():
+            at_us = int(batch.observed_at_us[batch.series_id == series].min())
+            if at_us < self._late_us.get(series, at_us + 1):
+                found[series] = at_us
+        if found:
+            self._late_us |= found
+            await self.ledger.note_late(found)
+
+    def _engine(self) -> Engine:
+        assert self._built is not None
+        return self._built.engine
+
+    def _series_ids(self) -> list[int]:
+        engine = self._engine()
+        codes = {code for b in engine.bindings for codes in b.leaves for code in codes}
+        return sorted(engine.registry.series_ids[code] for code in codes)
+
+    # -- other rules, another registry
+
+    async def _follow(self) -> None:
+        """Build another engine when the registry is another one."""
+        while True:
+            await asyncio.sleep(self._pace.tick_s)
+            registry = self._registry()
+            if registry.series_ids and registry.revision != self._known_registry.revision:
+                async with self._building:
+                    await self._rebuild(registry)
+
+    async def reload(self) -> None:
+        """Judge by the packs as they now lie on the disk."""
+        async with self._building:
+            self._loaded = await asyncio.to_thread(self._load)
+            if self._built is not None:
+                await self._rebuild(self._known_registry)
+
+    async def _rebuild(self, registry: Registry) -> None:
+        """Put another engine in the place of this one; judging goes on while it is built."""
+        before_us = self.ledger.since_us
+        self.ledger.since_us = self.now_us()
+        try:
+            built = await self._build(registry)
+        except BaseException:
+            self.ledger.since_us = before_us
+            raise
+        async with self.lock:
+            data = await asyncio.to_thread(self._engine().snapshot)
+            gone = await asyncio.to_thread(built.engine.restore, data)
+            self._built, self._known_registry = built, registry
+            self._given_up.clear()
+            self.ledger.adopt(built.loaded.rules(), registry)
+            await self.ledger.take(gone, self.now_us())
+        _log.info("alerts: now %d subjects are judged", len(built.engine.bindings))
+        await self.save()
+
+    # -- readings that came too late for memory
+
+    async def _revise_now_and_then(self) -> None:
+        while True:
+            await asyncio.sleep(self._pace.revise_s)
+            ripe = await self._ripe()
+            if not ripe or not self._is_caught_up:
+                continue
+            try:
+                await self._revise(ripe[:_REVISED_AT_ONCE])
+            except StorageError as error:
+                _log.debug("history is not judged again yet: %s", error)
+
+    async def _ripe(self) -> list[Overdue]:
+        """Return what is overdue and whose readings are in the database by now."""
+        now_s = asyncio.get_running_loop().time()
+        overdue = {(one.rule, one.subject): one for one in await self._overdue()}
+        self._seen_overdue_s = {key: self._seen_overdue_s.get(key, now_s) for key in overdue}
+        settled_s = now_s - self._lag_s() - self._pace.settle_s
+        return [one for key, one in overdue.items() if self._seen_overdue_s[key] <= settled_s]
+
+    async def _overdue(self) -> list[Overdue]:
+        async with self.lock:
+            overdue = self._engine().overdue()
+        return [one for one in overdue if one.rule not in self._given_up]
+
+    async def _revise(self, overdue: Sequence[Overdue]) -> None:
+        """Judge *overdue* again from stored history; raises `StorageError`."""
+        built = self._built
+        keys = [(one.rule, one.subject, one.late_us) for one in overdue]
+        stored = await self.store.known(keys)
+        groups = await self.store.some_groups({one.group for one in stored if one.group})
+        for one in overdue:
+            known = self._known(one, stored)
+            since_us = one.since_us(alert.alert.episode for alert in known)
+            until_us = self.now_us() + _AHEAD_US
+            history = await self._readings.span(one.series_ids, since_us, until_us)
+            async with self.lock:
+                if self._built is not built:
+                    return
+                self.ledger.remember(known, groups)
+                await self._revise_one(one, history, known)
+
+    def _known(self, overdue: Overdue, stored: Sequence[StoredAlert]) -> list[StoredAlert]:
+        """Return what is known of the episodes of *overdue*; memory goes before the database."""
+        found = {one.alert.id: one for one in (*stored, *self.ledger.all())}
+        return [
+            one
+            for one in found.values()
+            if one.alert.episode.rule == overdue.rule
+            and one.alert.episode.subject == overdue.subject
+            and one.alert.phase not in (Phase.RETRACTED, Phase.WITHDRAWN)
+            and (one.alert.episode.resolved_at_us or overdue.late_us) >= overdue.late_us
+        ]
+
+    async def _revise_one(
+        self, overdue: Overdue, history: Batch, known: Sequence[StoredAlert]
+    ) -> None:
+        engine = self._engine()
+        episodes = [one.alert.episode for one in known]
+        try:
+            news = await asyncio.to_thread(engine.revise, [overdue], history, episodes)
+        except Exception as error:  # one broken rule must not stop the others
+            _log.exception("rule %s cannot be judged again", overdue.rule)
+            reason = f"{type(error).__name__}: {error}"
+            self._given_up[overdue.rule] = RuleFailure(overdue.rule, reason, self.now_us())
+            return
+        self._revised += 1
+        if news:
+            await self.ledger.take(news, self.now_us())
+
+    # -- keeping
+
+    async def save(self) -> None:
+        """Save the engine's state, and write the journal anew.
+
+        Not before a start has looked up what it missed: that belongs to the state on the disk.
+        """
+        if self._missed is not None:
+            return
+        async with self.lock:
+            now_us = self.now_us()
+            data = await asyncio.to_thread(self._engine().snapshot)
+            late_us, self._late_us = self._late_us, {}
+            state = SavedState(now_us, self._horizon_us, data)
+            try:
+                await asyncio.to_thread(write_state, self._folder / "alerts.engine", state)
+            except OSError as error:
+                _log.error("the state of alerts cannot be saved: %s", error)
+                self._problems["save"] = f"the state of alerts cannot be saved: {error}"
+                self._late_us = late_us
+            else:
+                self._problems.pop("save", None)
+            await self._write_anew()
+
+    async def _write_anew(self) -> None:
+        try:
+            await self.ledger.write_anew(self._late_us)
+        except OSError as error:
+            _log.error("the journal of alerts cannot be written anew: %s", error)
+
+    async def _save_now_and_then(self) -> None:
+        loop = asyncio.get_running_loop()
+        pause_s = self._pace.save_s
+        while True:
+            await asyncio.sleep(pause_s)
+            begun_s = loop.time()
+            await self.save()
+            # With very many subjects a save takes long, and everything waits for it.
+            pause_s = max(self._pace.save_s, 50 * (loop.time() - begun_s))
+
+    async def _store_unsaved(self) -> None:
+        """Bring to the database what waits for it, for ever."""
+        backoff = Backoff(0.2, 5.0, random.random)
+        loop = asyncio.get_running_loop()
+        await self._prepared.wait()
+        while True:
+            await self.ledger.waiting.wait()
+            batch = self.ledger.unsaved.batch()
+            try:
+                await self.store.write(batch)
+            except DataRefused:
+                await self._store_singly(batch)
+            except StorageError as error:
+                self._note_away(error)
+                await asyncio.sleep(backoff.failed(loop.time()))
+                continue
+            backoff.succeeded()
+            self._note_away(None)
+            self.ledger.stored(batch)
+
+    async def _store_singly(self, changes: AlertChanges) -> None:
+        """Store each row of *changes* alone; what the database can never take goes to the log."""
+        for one in singles(changes):
+            try:
+                await self.store.write(one)
+            except DataRefused as error:
+                self.ledger.unsaved.dropped += 1
+                _log.error("the database refuses %s: %r", error, one)
+
+    def _note_away(self, error: StorageError | None) -> None:
+        if error is not None and "store" not in self._problems:
+            _log.warning("alerts wait for the database: %s", error)
+            self._problems["store"] = f"alerts wait for the database: {error}"
+        elif error is None and self._problems.pop("store", ""):
+            _log.info("alerts are in the database again")
+
+    # -- looking
+
+    @property
+    def loaded(self) -> LoadedRules:
+        """The packs in force, and what is wrong with others."""
+        return self._loaded
+
+    @property
+    def built(self) -> BuiltEngine | None:
+        """The engine in use; None before the registry is known."""
+        return self._built
+
+    def failures(self) -> Mapping[str, RuleFailure]:
+        """Return the rules that are out of use, by code."""
+        return {**(self._built.all_failures() if self._built else {}), **self._given_up}
+
+    def status(self) -> KeeperStatus:
+        """Return how it is."""
+        counts: dict[int, int] = {}
+        for alert in self.ledger.book.alerts():
+            if alert.is_open:
+                severity = alert.episode.severity
+                counts[severity] = counts.get(severity, 0) + 1
+        built = self._built
+        problems = [self.ledger.problem, *self._problems.values()]
+        return KeeperStatus(
+            judging=built is not None,
+            problem="; ".join(problem for problem in problems if problem),
+            bindings=len(built.engine.bindings) if built else 0,
+            open=counts,
+            failures=self.failures(),
+            mistakes=len(self._loaded.mistakes),
+            overdue=self._overdue_count,
+            revised=self._revised,
+            unsaved=len(self.ledger.unsaved),
+            dropped=self.ledger.unsaved.dropped,
+            lag_s=self._judged_lag_s,
+            entries=dict(self.ledger.entries_by_kind),
+            notices=dict(self.ledger.notices_by_told),
+        )
+
+
+def _pieces(batch: Batch, rows: int) -> Iterator[Batch]:
+    for start in range(0, len(batch), rows):
+        yield batch.take(slice(start, start + rows))
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    """Return when *condition* holds."""
+    while True:
+        if condition():
+            return
+        await asyncio.sleep(0.02)
