@@ -7,7 +7,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -90,6 +90,7 @@ class MqttCollector:
         self._since_us = _now_us()
         self._problem = "not connected yet"
         self._refused: tuple[str, ...] = ()
+        self._filters_changed = asyncio.Event()
         self._memory_failed = False
         self._spool_full = False
         self._full_since_us: int | None = None
@@ -111,6 +112,17 @@ class MqttCollector:
             unaccepted=connection.inbound.messages if connection is not None else 0,
             spool_full=self._spool_full,
         )
+
+    def listen_to(self, topic_filters: tuple[str, ...]) -> None:
+        """Be subscribed to *topic_filters* and nothing else, soon; returns at once.
+
+        What stays is not interrupted.  Raises `SettingsError` for a filter that cannot be meant.
+        """
+        if set(topic_filters) == set(self._settings.topic_filters):
+            return
+        self._settings = replace(self._settings, topic_filters=topic_filters)
+        self._coverage.want(topic_filters)
+        self._filters_changed.set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Receive until *stop* is set; then accept and acknowledge what is in hand, and leave.
@@ -233,23 +245,39 @@ class MqttCollector:
     # Subscriptions.
 
     async def _subscribe(self, connection: Connection, session: Session) -> None:
-        """Subscribe to everything, and again and again to what was refused."""
+        """Subscribe to everything, again and again to what was refused, and to what comes new."""
         # The new session of a broker that lost the old one must not look like the old one to a
         # later process, so what was lost is written down before anything is asked for.
         await self._save()
+        granted: set[str] = set()
+        may_have_old = session.present
         try:
-            unwanted = self._coverage.unwanted_filters
-            if session.present and unwanted:
-                log.info("mqtt: ending old subscriptions %s", ", ".join(unwanted))
-                await connection.unsubscribe(unwanted)
-            wanted = self._settings.topic_filters
-            while wanted:
-                codes = await connection.subscribe(wanted)
-                wanted = await self._subscribed(dict(zip(wanted, codes, strict=True)))
-                if wanted:
-                    await asyncio.sleep(self._settings.slow_retry_s * (0.5 + random.random()))
+            while True:
+                self._filters_changed.clear()
+                refused = await self._subscribe_to_rest(connection, granted, may_have_old)
+                may_have_old = True
+                pause_s = self._settings.slow_retry_s * (0.5 + random.random())
+                await _within(pause_s if refused else None, self._filters_changed.wait())
         except MqttError:
             return  # `receive` raises the same, and what came before it is not lost.
+
+    async def _subscribe_to_rest(
+        self, connection: Connection, granted: set[str], may_have_old: bool
+    ) -> tuple[str, ...]:
+        """Subscribe to what is not *granted* yet, end what is wanted no more; return the refused.
+
+        In this order: a filter that takes another one's place leaves no moment between them.
+        """
+        unwanted = self._coverage.unwanted_filters if may_have_old else ()
+        granted.intersection_update(self._settings.topic_filters)
+        wanted = tuple(one for one in self._settings.topic_filters if one not in granted)
+        codes = await connection.subscribe(wanted) if wanted else []
+        if unwanted:
+            log.info("mqtt: ending old subscriptions %s", ", ".join(unwanted))
+            await connection.unsubscribe(unwanted)
+        refused = await self._subscribed(dict(zip(wanted, codes, strict=True)))
+        granted.update(set(wanted) - set(refused))
+        return refused
 
     async def _subscribed(self, codes: dict[str, int]) -> tuple[str, ...]:
         """Take in the broker's *codes* for filters; return those that it refused."""
@@ -359,8 +387,8 @@ class MqttCollector:
         await self._record(self._coverage.spool_was_full(since_us, _now_us()))
 
 
-async def _within(timeout_s: float, waiting: Coroutine[Any, Any, None]) -> None:
-    """Wait for *waiting*, at most *timeout_s*."""
+async def _within(timeout_s: float | None, waiting: Coroutine[Any, Any, object]) -> None:
+    """Wait for *waiting*, at most *timeout_s* where that is not None."""
     try:
         async with asyncio.timeout(timeout_s):
             await waiting

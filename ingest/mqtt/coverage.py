@@ -79,16 +79,19 @@ class Coverage:
         """What a later process must know; None before the first contact."""
         if self._until_us is None:
             return None
-        filters = self._filters if self._subscribed else self._old_filters
         return Memory(
             self._broker,
             self._client_id,
-            filters,
+            self._old_filters,
             self._until_us,
             self._keeps,
             self._qos0,
             self._broken,
         )
+
+    def want(self, topic_filters: tuple[str, ...]) -> None:
+        """Note that we are about to subscribe to *topic_filters* and to nothing else."""
+        self._filters = topic_filters
 
     @property
     def unwanted_filters(self) -> tuple[str, ...]:
