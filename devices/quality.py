@@ -32,6 +32,7 @@ class Quality(IntFlag):
     TWIN = 1 << 13
     CONFLICT = 1 << 14
     INCOMPLETE = 1 << 15
+    SATURATED = 1 << 16
     RETAINED = 1 << 20
     RECEIVE_TIME = 1 << 21
     MANUAL = 1 << 22
@@ -40,6 +41,7 @@ class Quality(IntFlag):
     WRAPPED = 1 << 25
     RESTARTED = 1 << 26
     PROVISIONAL = 1 << 27
+    CALIBRATION_DUE = 1 << 28
 
 
 BAD_MASK = (1 << 10) - 1
@@ -93,6 +95,12 @@ REASONS: tuple[QualityReason, ...] = tuple(
         (Quality.TWIN, "D", "与相邻传感器不一致", "the value differs from its twin sensor"),
         (Quality.CONFLICT, "D", "同一时刻曾收到另一数值", "another value came for the same moment"),
         (
+            Quality.SATURATED,
+            "T",
+            "数值到达量程尽头(如湿度高于 100%)",
+            "the value is past the end of its scale, such as humidity over 100 %",
+        ),
+        (
             Quality.INCOMPLETE,
             "D",
             "时段内有效测量不足",
@@ -113,6 +121,12 @@ REASONS: tuple[QualityReason, ...] = tuple(
         (Quality.MANUAL, "S", "人工录入", "entered by hand or by a laboratory"),
         (Quality.STOPPED, "F", "设备或温室停用", "the equipment or the house was out of use"),
         (Quality.SIMULATED, "N", "模拟数据", "simulated, not measured"),
+        (
+            Quality.CALIBRATION_DUE,
+            "N",
+            "传感器校准已过期",
+            "the sensor's calibration was overdue",
+        ),
         (Quality.WRAPPED, "N", "计数器走满归零", "the counter went round and began at 0 again"),
         (
             Quality.RESTARTED,
