@@ -61,6 +61,19 @@ class BusHealth:
 
 
 @dataclass(frozen=True, slots=True)
+class EdgeHealth:
+    """A Sparkplug edge node (``group/node``) or a device on it (``group/node/device``).
+
+    *since_us* (microseconds UTC) is when *online* last changed.
+    """
+
+    address: str
+    online: bool
+    since_us: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
     """What every part of the service says of itself; *spool* is None where nothing is ingested."""
 
@@ -69,6 +82,7 @@ class Health:
     spool: SpoolHealth | None = None
     brokers: tuple[BrokerHealth, ...] = ()
     buses: tuple[BusHealth, ...] = ()
+    edges: tuple[EdgeHealth, ...] = ()
 
 
 class Condition(StrEnum):
@@ -83,14 +97,16 @@ def condition(health: Health) -> Condition:
     """Return the worst that any part of *health* stands for.
 
     Without the database nothing can be read, without room in the spool nothing can be accepted:
-    that is unavailable.  A broker, a bus or a device on a bus that is away, or a spool that falls
-    behind, is degraded.
+    that is unavailable.  A broker, a bus, a device on one or on an edge node that is away, or a
+    spool that falls behind, is degraded.
     """
     spool = health.spool
     if not health.database.reachable or (spool and not spool.accepting):
         return Condition.UNAVAILABLE
     away = [broker for broker in health.brokers if not broker.connected]
     if away or not all(bus.connected for bus in health.buses):
+        return Condition.DEGRADED
+    if not all(edge.online for edge in health.edges):
         return Condition.DEGRADED
     if any(one.state == "down" for bus in health.buses for one in bus.devices):
         return Condition.DEGRADED

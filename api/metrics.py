@@ -116,6 +116,12 @@ def _gauges(health: Health) -> Iterator[Metric]:
     for broker in health.brokers:
         brokers.add_metric([broker.name], float(broker.connected))
     yield brokers
+    edges = GaugeMetricFamily(
+        "greenhouse_edge_online", "Whether a Sparkplug node or device is online", labels=["address"]
+    )
+    for edge in health.edges:
+        edges.add_metric([edge.address], float(edge.online))
+    yield edges
     yield from _bus_metrics(health)
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from devices.quality import QualityLevel, QualityReason, level, reasons
+from devices.quality import Quality, QualityLevel, QualityReason, level, reasons
 from devices.reading import Batch
 from devices.registry import Registry
 from devices.series import STALE_AFTER_INTERVALS, Series
@@ -41,8 +41,13 @@ class Newest:
 
     @property
     def stale(self) -> bool:
-        """Whether it is older than three expected intervals, or was never seen."""
+        """Whether it is older than three expected intervals, was never seen, or its device is away.
+
+        A device that said that it went away is not waited for.
+        """
         age_s = self.age_s
+        if self.value is None and self.quality_bits & Quality.COMMUNICATION:
+            return True
         return age_s is None or age_s > STALE_AFTER_INTERVALS * self.series.interval_s
 
     @property

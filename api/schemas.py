@@ -230,3 +230,13 @@ class HealthShape(_Shape):
     spool: SpoolHealthShape | None = None
     brokers: list[BrokerHealthShape] | None = None
     buses: list[BusHealthShape] | None = None
+class EdgeHealthShape(_Shape):
+    """A Sparkplug edge node, or a device on it; *since_us* is when *online* last changed."""
+
+    address: str
+    online: bool
+    since_us: int
+    reason: str
+
+
+    edges: list[EdgeHealthShape] | None = None

@@ -6,7 +6,15 @@ is in `devices.codecs.library`, what it reads in docs/reference/payloads.md.
 
 from __future__ import annotations
 
-MESSAGES = ("json", "senml", "tasmota", "tasmota/asia-shanghai", "zigbee2mqtt", "value")
+MESSAGES = (
+    "json",
+    "senml",
+    "tasmota",
+    "tasmota/asia-shanghai",
+    "zigbee2mqtt",
+    "value",
+    "sparkplug",
+)
 FRAMES = (
     "cayenne",
     "milesight-em300-th",

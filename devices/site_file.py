@@ -28,6 +28,8 @@ from devices.quantity import QUANTITIES
 from devices.registry import Registry
 from devices.series import Device, Series, Transport
 from devices.site import Medium, Placement, Site, SiteKind
+from devices.sparkplug import PAYLOAD as SPARKPLUG
+from devices.sparkplug import SparkplugEntry, check_address, completed, read_sparkplug
 from devices.topic_check import check_device_topics, check_templates
 from devices.units import Conversion, UnitError, conversion
 
@@ -179,6 +181,7 @@ class SiteDocument(_Entry):
     broker: Any = None
     buses: list[Any] = []
     retention: dict[str, Duration] = {}
+    sparkplug: Any = None
     mappings: list[Any] = []
     packs: list[str] | None = None
     devices: list[Any] = []
@@ -199,8 +202,8 @@ class SiteFile:
 
     *retention_s* maps a quantity (or ``default``) to how long its raw readings are kept.  *slaves*
     are the Modbus devices by the code of their bus, in the order of the file, *mappings* the
-    payloads that it describes by name, *growing* what it says for the rules.  *document* tells
-    places to whoever checks more.
+    payloads that it describes by name, *growing* what it says for the rules, *sparkplug* how we
+    behave as a host.  *document* tells places to whoever checks more.
     """
 
     registry: Registry
@@ -211,6 +214,7 @@ class SiteFile:
     slaves: Mapping[str, tuple[Slave, ...]] = field(default_factory=dict)
     mappings: Mapping[str, PayloadMapping] = field(default_factory=dict)
     growing: Growing = field(default_factory=Growing)
+    sparkplug: SparkplugEntry | None = None
 
 
 def read_site_file(
@@ -273,6 +277,9 @@ class _Resolver:
         for quantity in entry.retention:
             if quantity != "default":
                 self._check_quantity(quantity, ("retention", quantity))
+        sparkplug = None
+        if entry.sparkplug is not None:
+            sparkplug = read_sparkplug(self._document, ("sparkplug",), self._mistakes)
         registry = Registry(tuple(self._sites.values()), tuple(devices))
         growing = read_growing(self._document, registry, entry.packs, self._mistakes)
         if self._mistakes:
@@ -286,6 +293,7 @@ class _Resolver:
             {code: tuple(slaves) for code, slaves in self._slaves.items()},
             {name: one for name, one in self._mappings.items() if one is not None},
             growing,
+            sparkplug,
         )
 
     def _part(self, path: Path, model: type[Part]) -> Part | None:
@@ -336,6 +344,8 @@ class _Resolver:
             hint = nearest(entry.payload, known)
             expected = f"json, senml, {PREFIX}… or another in docs/reference/payloads.md"
             self._wrong((*path, "payload"), entry.payload, expected, hint)
+        if entry.payload == SPARKPLUG:
+            check_address(self._document, path, _settings(entry), self._mistakes)
         for key in ("bus", "unit", "profile"):
             if (got := getattr(entry, key)) is not None:
                 self._wrong((*path, key), got, f"no {key}, or transport: modbus")
@@ -485,8 +495,12 @@ def _device_of(entry: DeviceEntry, payload: str, series: list[Series]) -> Device
         max_age_s=entry.max_age,
         max_ahead_s=entry.max_ahead,
         series=tuple(series),
-        settings={name: given for name in SETTINGS if (given := getattr(entry, name))},
+        settings=completed(entry.payload, _settings(entry)),
     )
+
+
+def _settings(entry: DeviceEntry) -> dict[str, object]:
+    return {name: given for name in SETTINGS if (given := getattr(entry, name))}
 
 
 def _key(entry: SeriesEntry) -> str:

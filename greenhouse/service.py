@@ -41,6 +41,8 @@ from greenhouse.registry_keeper import RegistryKeeper
 from greenhouse.replayer import Replayer
 from greenhouse.settings import Settings, SettingsError, read_secret
 from greenhouse.site_files import Codecs, attached, site_file_filters
+from greenhouse.sparkplug import SparkplugRoom
+from ingest.collector import Inlet
 from ingest.counters import Counters
 from ingest.gap_journal import GapJournal
 from ingest.modbus.assembly import dtu_names, make_bus
@@ -156,6 +158,8 @@ class _House:
         self.spool: Spool | None = None
         self.pipeline: Pipeline | None = None
         self.mqtt: MqttCollector | None = None
+        self.mqtt_settings: MqttSettings | None = None
+        self.sparkplug: SparkplugRoom | None = None
         self.modbus: ModbusCollector | None = None
         self.commands = CommandStore(pool)
         self.desk: CommandDesk | None = None
@@ -190,7 +194,10 @@ class _House:
         await house.registry.recall()
         await house.journal.recall()
         if mqtt is not None:
-            house.mqtt = house._mqtt(mqtt, house.spool)
+            house.mqtt_settings = mqtt
+            house.sparkplug = house._sparkplug(house.spool)
+            await house.sparkplug.inlet.recall()
+            house.mqtt = house._mqtt(mqtt, house.sparkplug.inlet)
         if plan.site_file.buses:
             house.modbus = house._modbus(house.spool)
             house.desk = CommandDesk(plan.site_file, house.modbus.bus, house.commands)
@@ -218,13 +225,26 @@ class _House:
 
         return ModbusCollector(make_buses, spool, self.journal, dial_in)
 
-    def _mqtt(self, mqtt: MqttSettings, spool: Spool) -> MqttCollector:
+    def _sparkplug(self, spool: Spool) -> SparkplugRoom:
+        site_file = self.plan.site_file
+        return SparkplugRoom(
+            site_file.sparkplug,
+            site_file.registry,
+            lambda: self.registry.current,
+            spool,
+            self.plan.settings.spool_dir,
+            self.letters,
+            self.journal,
+            self.counters,
+        )
+
+    def _mqtt(self, mqtt: MqttSettings, inlet: Inlet) -> MqttCollector:
         broker = self.plan.site_file.broker
         newest = broker is not None and broker.protocol == "5"
         return MqttCollector(
             mqtt,
             Mqtt5Connection if newest else Mqtt311Connection,
-            spool,
+            inlet,
             self.journal,
             self.counters,
             MemoryFile(self.plan.settings.spool_dir / "mqtt-session.json"),
@@ -235,10 +255,16 @@ class _House:
         """Return what runs beside the flow of readings, by the name of its task."""
         work: dict[str, Coroutine[None, None, None]] = {"registry": self._keep_registry()}
         if self.spool is not None:
-            replayer = Replayer(self.letters, self.spool)
+            inlet = self.sparkplug.inlet if self.sparkplug is not None else self.spool
+            replayer = Replayer(self.letters, inlet)
             work["gaps"] = self.journal.deliver(self.gaps.put, _GAPS_RETRY_S)
             work["replays"] = replayer.run()
             work["maintenance"] = self._maintain()
+        broker, mqtt = self.plan.site_file.broker, self.mqtt
+        if self.sparkplug and self.mqtt_settings and broker and mqtt:
+            work |= self.sparkplug.work(
+                self.mqtt_settings, broker.protocol, lambda: mqtt.status.subscribed
+            )
         return work
 
     async def _keep_registry(self) -> None:
@@ -306,6 +332,7 @@ class _House:
             spool=self._spool_health(),
             brokers=self._broker_health(),
             buses=self._bus_health(),
+            edges=self.sparkplug.health() if self.sparkplug is not None else (),
         )
 
     def _spool_health(self) -> SpoolHealth | None:

@@ -147,6 +147,19 @@ class DeadLetterStore:
             asked += some
         return asked
 
+    async def want_on(self, code: str, topic: str, below: str, until_us: int) -> int:
+        """Ask for letters of reason *code* to be handed in again; return how many that is.
+
+        Those that wait, came until *until_us*, and are on *topic* or on one that begins with
+        *below*.
+        """
+        arguments = {"code": code, "topic": topic, "below": below, "until": instant(until_us)}
+
+        async def want(connection: Connection) -> int:
+            return (await connection.execute(_SQL["want_on"], arguments)).rowcount
+
+        return await self._pool.run(want)
+
     async def wanted(self, limit: int) -> Sequence[KeptLetter]:
         """Return up to *limit* letters that somebody asked for, the oldest first."""
         return await self._read("wanted", {"limit": limit})

@@ -22,6 +22,7 @@ from devices.codecs.lorawan.frame import DeviceFrame
 from devices.codecs.lorawan.wyres import WyresCodec
 from devices.codecs.sample import Codec
 from devices.codecs.senml import SenmlCodec
+from devices.codecs.sparkplug import SparkplugCodec
 from devices.codecs.tasmota import TasmotaCodec
 from devices.codecs.tts import TheThingsStack3Codec
 from devices.codecs.value import ValueCodec
@@ -55,6 +56,7 @@ def _codecs() -> dict[str, Codec]:
         "tasmota/asia-shanghai": TasmotaCodec(ZoneInfo("Asia/Shanghai")),
         "zigbee2mqtt": Zigbee2MqttCodec(),
         "value": ValueCodec(),
+        "sparkplug": SparkplugCodec(),
     }
     frames = _frames()
     codecs |= frames

@@ -175,7 +175,7 @@ def _metric(data: bytes, start: int, end: int) -> Metric:
     )
 
 
-_WIRE_OF_VALUE = {
+_WIRE_OF_VALUE: dict[int, int] = {
     ValueField.INT: _VARINT,
     ValueField.LONG: _VARINT,
     ValueField.FLOAT: _FIXED32,

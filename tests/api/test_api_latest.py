@@ -58,6 +58,15 @@ async def test_a_series_is_stale_after_three_of_its_intervals(base, age_s, stale
     assert row["age_s"] == round(max(0, age_s), 3)
 
 
+async def test_a_series_whose_device_said_that_it_went_away_is_stale_at_once(base):
+    base.memory.put(TEMPERATURE, NOW_US - 2_000_000, 20.0)
+    away = int(Quality.MISSING | Quality.COMMUNICATION)
+    base.memory.put(TEMPERATURE, NOW_US - 1_000_000, math.nan, away)
+    (row,) = await latest(base)
+    assert (row["stale"], row["value"], row["quality"]) == (True, None, "bad")
+    assert row["quality_reasons"] == ["missing", "communication"]
+
+
 async def test_each_series_has_an_interval_of_its_own(base):
     for code in (TEMPERATURE, "climate-1.soil_moisture.north"):  # 10 s and 5 min
         base.memory.put(code, NOW_US - 10 * MINUTE_US, 20.0)

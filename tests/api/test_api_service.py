@@ -9,6 +9,7 @@ from api.health import (
     BusHealth,
     Condition,
     DatabaseHealth,
+    EdgeHealth,
     Health,
     SpoolHealth,
     condition,
@@ -59,7 +60,25 @@ async def test_health_tells_its_parts_only_to_who_may_read(base):
             "spool": {"accepting": True, "lag_s": 0.4, "size_bytes": 5000, "reason": ""},
             "brokers": [{"name": "main", "connected": False, "reason": "connection refused"}],
             "buses": [],
+            "edges": [],
         }
+
+
+async def test_an_edge_node_that_is_away_is_told_and_counted(base):
+    edges = (EdgeHealth("g/gw", True, 5), EdgeHealth("g/gw/d", False, 7, "silent"))
+    base.health = Health("1.2.3", UP, SPOOL, edges=edges)
+    async with base.client() as client:
+        told = (await client.get("/healthz")).json()
+        text = (await client.get("/metrics")).text
+    assert told["status"] == "degraded"
+    assert told["edges"][1] == {
+        "address": "g/gw/d",
+        "online": False,
+        "since_us": 7,
+        "reason": "silent",
+    }
+    assert 'greenhouse_edge_online{address="g/gw"} 1.0' in text
+    assert 'greenhouse_edge_online{address="g/gw/d"} 0.0' in text
 
 
 async def test_a_bus_and_a_dead_device_on_it_are_told_and_counted(base):

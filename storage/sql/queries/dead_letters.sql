@@ -79,6 +79,15 @@ WHERE id IN (
     LIMIT %(limit)s
 );
 
+-- name: want_on
+-- Ask for the waiting letters on a topic, and on those below another, to be handed in again.
+UPDATE dead_letters SET replay_wanted = true
+WHERE
+    replayed_at IS NULL
+    AND code = %(code)s
+    AND received_at <= %(until)s
+    AND (topic = %(topic)s OR starts_with(topic, %(below)s));
+
 -- name: wanted
 -- What is to be handed in again, the oldest first.
 SELECT id, source, topic, topic_bytes, payload, received_at, code, text, flags, replayed_at
