@@ -107,8 +107,10 @@ class StageEntry(_Entry):
 
 
 class PlaceEntry(_Entry):
-    """The house ``h1`` of the base ``base``, which everything stands in or around."""
+    """The house, by its code, and its base, which everything stands in or around."""
 
+    house: str = "h1"
+    base: str = "base"
     crop: str = ""
     latitude: float = 38.93
     longitude: float = 100.45
@@ -242,6 +244,8 @@ class _Trial:
 
     def _read_place(self) -> Registry:
         place = self._entry.place
+        if place.house == place.base:
+            self._wrong(("place", "house"), place.house, "another code than that of the base")
         if place.timezone not in available_timezones():
             hint = nearest(place.timezone, available_timezones())
             self._wrong(("place", "timezone"), place.timezone, "an IANA time zone", hint)
@@ -258,8 +262,8 @@ class _Trial:
         codes = [series.code for device in devices for series in device.series]
         return Registry(
             (
-                _site("base", SiteKind.BASE, None, place),
-                _site("h1", SiteKind.GREENHOUSE, "base", place),
+                _site(place.base, SiteKind.BASE, None, place),
+                _site(place.house, SiteKind.GREENHOUSE, place.base, place),
             ),
             devices,
             {code: number for number, code in enumerate(codes, start=1)},
@@ -294,7 +298,7 @@ class _Trial:
             quantity=match["quantity"],
             channel=match["channel"] or "",
             key=key,
-            site="h1" if inside else "base",
+            site=self._entry.place.house if inside else self._entry.place.base,
             placement=Placement(placement),
             medium=QUANTITIES[match["quantity"]].medium,
             unit=QUANTITIES[match["quantity"]].unit,
@@ -326,8 +330,8 @@ class _Trial:
         plantings: Mapping[str, Planting] = {}
         if place.stages:
             stages = tuple(StageBegin(s.name, s.on, s.degree_days) for s in place.stages)
-            plantings = {"h1": Planting("h1", place.crop, stages)}
-        tags = self._tags | {"site:base": frozenset(place.tags)}
+            plantings = {place.house: Planting(place.house, place.crop, stages)}
+        tags = self._tags | {f"site:{place.base}": frozenset(place.tags)}
         settings = Settings(surroundings=Surroundings(tags, plantings))
         ids = self._registry.series_ids
         columns = list(zip(*self._readings, strict=True)) or [(), (), (), ()]

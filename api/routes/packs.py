@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
@@ -38,6 +39,7 @@ from api.routes.rules import BODY_PROBLEMS, TEXTS, Text, described, force_of, re
 from api.services import Services
 from devices.errors import DocumentError
 
+Found = TypeVar("Found")
 log = logging.getLogger(__name__)
 router = APIRouter(tags=["rules"])
 
@@ -62,7 +64,7 @@ async def packs(services: ServicesIn) -> list[PackShape]:
         for name in shipped_pack_names()
     ]
     shelf = services.packs
-    for name in [] if shelf is None else await asyncio.to_thread(shelf.names):
+    for name in [] if shelf is None else await on_disk(shelf.names):
         if name in shipped_pack_names():
             continue  # not in force, and told of by `greenhouse check`
         found.append(PackShape(**pack_facts(name, force.get(name), False, name in force)))
@@ -135,15 +137,12 @@ async def put_pack(
     if not found.is_valid:
         raise refusal(found)
     async with services.packs_lock:
-        old = await asyncio.to_thread(shelf.get, pack)
+        old = await on_disk(shelf.get, pack)
         _check_tag(pack, old, if_match, needed=True)
         before = None if old is None else old.text
         change = PackChange(pack, by, body.reason, services.now_us(), before, body.text)
         await _record(services, change)
-        try:
-            kept = await asyncio.to_thread(shelf.put, pack, body.text, body.trials)
-        except OSError as error:
-            raise _not_written(pack, error) from error
+        kept = await on_disk(shelf.put, pack, body.text, body.trials)
         await desk.reload()
     response.status_code = 201 if old is None else 200
     response.headers["ETag"] = f'"{kept.tag}"'
@@ -175,10 +174,7 @@ async def delete_pack(
         old = await _own(services, pack)
         _check_tag(pack, old, if_match, needed=False)
         await _record(services, PackChange(pack, by, reason, services.now_us(), old.text, None))
-        try:
-            await asyncio.to_thread(shelf.remove, pack)
-        except OSError as error:
-            raise _not_written(pack, error) from error
+        await on_disk(shelf.remove, pack)
         await desk.reload()
 
 
@@ -202,9 +198,9 @@ def _shelf(services: Services, pack: str) -> PackShelf:
 
 async def _own(services: Services, pack: str) -> OwnPack:
     shelf = services.packs
-    found = None if shelf is None else await asyncio.to_thread(shelf.get, pack)
+    found = None if shelf is None else await on_disk(shelf.get, pack)
     if found is None:
-        own = [] if shelf is None else await asyncio.to_thread(shelf.names)
+        own = [] if shelf is None else await on_disk(shelf.names)
         raise unknown("pack", pack, [*shipped_pack_names(), *own])
     return found
 
@@ -230,14 +226,18 @@ async def _record(services: Services, change: PackChange) -> None:
         raise not_kept(error) from error
 
 
-def _not_written(pack: str, error: OSError) -> Problem:
-    log.error("pack %s could not be written: %s", pack, error)
-    return Problem(
-        503,
-        "pack-not-written",
-        f"the pack {pack} could not be written to the disk; what was in force is in force",
-        headers={"Retry-After": str(RETRY_AFTER_S)},
-    )
+async def on_disk(work: Callable[..., Found], *args: object) -> Found:
+    """Do what waits for the disk in a thread; raise the 503 of a folder that is no use."""
+    try:
+        return await asyncio.to_thread(work, *args)
+    except OSError as error:
+        log.error("own packs: %s", error)
+        raise Problem(
+            503,
+            "packs-unusable",
+            "the folder of packs cannot be read or written; what was in force is in force",
+            headers={"Retry-After": str(RETRY_AFTER_S)},
+        ) from error
 
 
 def _pack_shape(services: Services, kept: OwnPack) -> PackTextShape:

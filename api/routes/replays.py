@@ -10,10 +10,7 @@ from typing import Annotated
 import msgspec
 from fastapi import APIRouter, Request
 
-from alerts.pack_library import (
-    shipped_pack,
-    shipped_pack_names,
-)
+from alerts.pack_library import shipped_pack, shipped_pack_names
 from alerts.rule import Rule
 from api.actor import decoded, refused
 from api.catalogue import sites_below
@@ -32,6 +29,7 @@ from api.replays import (
     replay_stored,
     with_limits,
 )
+from api.routes.packs import on_disk
 from api.routes.rules import BODY_PROBLEMS, TEXTS, Text, described, force_of, read_body
 from api.services import Services
 from devices.document import nearest
@@ -112,7 +110,7 @@ async def replay_rules(services: ServicesIn, request: Request) -> ReplayShape:
     readings.  One replay at a time; bounded in readings and in time.
     """
     body = decoded(await read_body(services, request), _replay_bodies, _BAD_REPLAY)
-    question = await asyncio.to_thread(_question, services, body)
+    question = await on_disk(_question, services, body)
     limits = services.settings.limits
     bounds = Bounds(limits.max_replay_readings, limits.max_replay_s)
     registry = services.registry()

@@ -131,3 +131,28 @@ def test_a_few_letters_cannot_ask_for_billions_of_readings():
     for text in ("tests:" + one % 10**12, "tests:" + (one % 200_000) * 2):
         with pytest.raises(DocumentError, match="at most 300000 moments"):
             run_trials(text, "tests.yaml", RULES)
+
+
+def test_a_rule_about_one_house_is_tried_in_that_house():
+    rules = read_pack(
+        """
+pack: own
+version: 1
+rules:
+  - {id: hot, when: air_temperature > 33 degC, where: {site: house-7}}
+""",
+        "own.yaml",
+    ).rules
+    text = """
+tests:
+  - name: hot in house 7
+    start: 2026-06-01T12:00:00+08:00
+    interval: 1min
+    %s
+    series: {air_temperature: '30 35x3'}
+    expect: %s
+"""
+    assert run_trials(text % ("place: {house: house-7}", "[{rule: hot}]"), "t", rules) == []
+    assert run_trials(text % ("place: {}", "[]"), "t", rules) == []
+    with pytest.raises(DocumentError, match="another code than that of the base"):
+        run_trials(text % ("place: {house: base}", "[]"), "t", rules)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -28,6 +29,8 @@ from api.alerts import (
     UnknownAlert,
     UnknownSilence,
 )
+from api.replays import Turnstile
+from api.services import Services
 from devices.reading import Batch
 from devices.registry import Registry
 from greenhouse.pack_folder import PackFolder
@@ -43,8 +46,8 @@ rules:
   - id: hot
     name: {zh: 高温, en: Too hot}
     levels:
-      warning: {when: air_temperature > 33 degC, for: 2min, clear: 31 degC}
-      critical: {when: air_temperature > 40 degC, for: 1min, clear: 38 degC}
+      warning: {when: air_temperature > 33 degC, for: 20s, clear: 31 degC}
+      critical: {when: air_temperature > 40 degC, for: 10s, clear: 38 degC}
     where: {placement: inside}
     message: {zh: "{site} 气温 {value} {unit}", en: "{site}: air {value} {unit}"}
     runbook: {zh: 开窗, en: Open the vents}
@@ -88,12 +91,21 @@ class MemoryDesk:
 
     # -- what a test does
 
-    def read(self, code: str, values: Sequence[float], start_us: int, step_us: int = MINUTE_US):
-        """Let readings come in, one after the other."""
-        number = self.registry.series_ids[code]
-        for position, value in enumerate(values):
-            at_us = start_us + position * step_us
-            batch = Batch.of([number], [at_us], [at_us], [value], [0])
+    def read(self, *stretches: tuple[str, int, Sequence[float]]) -> None:
+        """Let readings of series come in, in the order of time: from when on, a value a minute.
+
+        Each value is read twice: neighbours must not lie further apart than three intervals.
+        """
+        moments: dict[int, list[tuple[int, float]]] = {}
+        for code, start_us, values in stretches:
+            number = self.registry.series_ids[code]
+            for position, value in enumerate(value for value in values for _ in range(2)):
+                at_us = start_us + position * MINUTE_US // 2
+                moments.setdefault(at_us, []).append((number, value))
+        for at_us, rows in sorted(moments.items()):
+            numbers, read = zip(*rows, strict=True)
+            times = [at_us] * len(rows)
+            batch = Batch.of(numbers, times, times, read, [0] * len(rows))
             self._take(self.book.take(self.engine.feed(batch, at_us), at_us))
 
     def _take(self, outcome: Outcome) -> None:
@@ -237,7 +249,14 @@ class AlertBase(Base):
 
     desk: MemoryDesk | None = None
     folder: PackFolder | None = None
+    replays: Turnstile = field(default_factory=Turnstile)
+    packs_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    def services(self):
-        services = super().services()
-        return replace(services, alerts=self.desk, packs=self.folder)
+    def services(self) -> Services:
+        return replace(
+            super().services(),
+            alerts=self.desk,
+            packs=self.folder,
+            replays=self.replays,
+            packs_lock=self.packs_lock,
+        )
