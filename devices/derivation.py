@@ -146,6 +146,17 @@ def bound(registry: Registry) -> tuple[list[Bound], list[str]]:
     return found, lost
 
 
+def input_ids(registry: Registry) -> set[int]:
+    """Return the numbers of all series of *registry* from which others are derived."""
+    codes = {
+        code
+        for device in registry.devices
+        for how in derivations(device).values()
+        for code in how.inputs.values()
+    }
+    return {registry.series_ids[code] for code in codes if code in registry.series_ids}
+
+
 # -- the site file
 
 

@@ -325,8 +325,9 @@ class Period:
         quality: list[int] = []
         for start_us in self.periods.starts(span.start_us, span.end_us):
             whole = Span(start_us, self.periods.end_of(start_us))
+            so_far = Span(start_us, min(whole.end_us, now_us))
             parts = [
-                part_of(track, hold_us, whole)
+                part_of(track, hold_us, so_far)
                 for track, hold_us in zip(tracks, self.hold_us, strict=True)
             ]
             if start_us > now_us or not all(part.own.any() for part in parts):

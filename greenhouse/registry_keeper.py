@@ -24,10 +24,18 @@ class RegistryKeeper:
     """Holds what *store* last said and hands every new registry to *decoders*.
 
     *cache* is the file by which readings are decoded when the database is away at the start: series
-    keep their numbers, so what was right yesterday is right now.
+    keep their numbers, so what was right yesterday is right now.  *adopting* is told every new
+    registry before anything is decoded by it.
     """
 
-    def __init__(self, pool: Pool, decoders: DecoderSource, cache: Path) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        decoders: DecoderSource,
+        cache: Path,
+        adopting: Callable[[Registry], None] = lambda registry: None,
+    ) -> None:
+        self._adopting = adopting
         self._pool = pool
         self._store = RegistryStore(pool)
         self._decoders = decoders
@@ -87,6 +95,7 @@ class RegistryKeeper:
 
     async def _adopt(self, registry: Registry, archive: Registry) -> None:
         self.current, self.archive = registry, archive
+        self._adopting(registry)
         if await self._decoders.adopt(registry):
             _log.info(
                 "registry %d: %d sites, %d devices, %d series",

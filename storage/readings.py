@@ -13,11 +13,15 @@ A continuous aggregate remembers of each transaction and chunk only the earliest
 that it touched, and makes all between anew: one reading that is five days late among fresh ones
 would cost five days of all series.  So where there are aggregates, readings that lie far apart in
 time are written in transactions of their own.
+
+Of series from which others are derived the transaction also notes what was written (changed_spans),
+so that whoever derives finds it, however either of the two ends.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from types import TracebackType
 from typing import Self
 
@@ -133,6 +137,13 @@ class ReadingWriter:
         self._one_at_a_time = asyncio.Lock()
         self._expect_duplicates = True
         self._has_aggregates = False
+        self._watched = np.zeros(0, bool)
+
+    def watch(self, series_ids: Collection[int]) -> None:
+        """Note from now on what is written of these series, and of no others."""
+        watched = np.zeros(max(series_ids, default=-1) + 1, bool)
+        watched[list(series_ids)] = True
+        self._watched = watched
 
     async def __aenter__(self) -> Self:
         return self
@@ -189,25 +200,48 @@ class ReadingWriter:
             try:
                 async with connection.transaction():
                     await copy_readings(connection, first)
+                    await self._note(connection, first)
             except psycopg.errors.UniqueViolation:
                 self._expect_duplicates = True
             else:
                 return Outcome("written", len(first), len(repeated), _differing(first, repeated))
-        outcome = await self._merge(connection, Batch.concatenate([first, repeated]))
+        outcome = await self._merge(connection, first, repeated)
         self._expect_duplicates = outcome.duplicates > len(repeated)
         return outcome
 
-    async def _merge(self, connection: Connection, rows: Batch) -> Outcome:
-        """Insert those of *rows* whose key is new; of several with one key the first in order."""
+    async def _merge(self, connection: Connection, first: Batch, repeated: Batch) -> Outcome:
+        """Insert those of *first* whose key is new; tell how many of both hold another value."""
+        rows = Batch.concatenate([first, repeated])
         async with connection.transaction():
             async with connection.cursor().copy(_SQL["copy_incoming"]) as copy:
                 await copy.write(copy_bytes(rows))
             inserted = (await connection.execute(_SQL["insert_incoming"])).rowcount
+            if inserted:
+                await self._note(connection, first)
             conflicts = 0
             if inserted < len(rows):
                 found = await (await connection.execute(_SQL["count_conflicts"])).fetchone()
                 conflicts = int(found[0]) if found else 0
         return Outcome("written", inserted, len(rows) - inserted, conflicts)
+
+    async def _note(self, connection: Connection, rows: Batch) -> None:
+        """Note from when to when each watched series was written; *rows* are sorted."""
+        if not len(self._watched):
+            return
+        # A number that is larger than any watched one is taken for the last place, and cleared.
+        place = np.minimum(rows.series_id, len(self._watched) - 1)
+        some = np.flatnonzero(self._watched[place] & (place == rows.series_id))
+        if not len(some):
+            return
+        series_id, at_us = rows.series_id[some], rows.observed_at_us[some]
+        last = np.append(np.flatnonzero(np.diff(series_id)), len(some) - 1)
+        first = np.append(0, last[:-1] + 1)
+        arguments = {
+            "series_ids": series_id[last].tolist(),
+            "first_us": at_us[first].tolist(),
+            "last_us": at_us[last].tolist(),
+        }
+        await connection.execute(_SQL["note_changed"], arguments)
 
     async def _connected(self) -> Connection:
         if self._connection is None or self._connection.closed:

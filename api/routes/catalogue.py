@@ -19,7 +19,8 @@ from api.catalogue import (
     zone_of,
 )
 from api.parameters import PageIn, ServicesIn, cut
-from api.schemas import DeviceShape, NameShape, QuantityShape, SeriesShape, SiteShape
+from api.schemas import DerivedShape, DeviceShape, NameShape, QuantityShape, SeriesShape, SiteShape
+from devices.derivation import derivations
 from devices.quantity import QUANTITIES
 from devices.registry import Registry
 from devices.series import Device, Series
@@ -155,6 +156,11 @@ def _device(device: Device) -> DeviceShape:
     )
 
 
+def _derived(registry: Registry, series: Series) -> DerivedShape | None:
+    how = derivations(registry.device[series.device]).get(series.key)
+    return None if how is None else DerivedShape.model_validate(how.as_setting())
+
+
 def _series(registry: Registry, series: Series) -> SeriesShape:
     zh, en = series_name(series)
     return SeriesShape(
@@ -171,4 +177,5 @@ def _series(registry: Registry, series: Series) -> SeriesShape:
         key=series.key,
         interval_s=series.interval_s,
         timezone=zone_of(registry, series),
+        derived=_derived(registry, series),
     )

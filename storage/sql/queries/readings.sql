@@ -40,3 +40,8 @@ WHERE stored.value IS DISTINCT FROM i.value;
 -- name: unpack_freely
 -- Late readings may fall into the columnstore, however many it takes to unpack around them.
 SET timescaledb.max_tuples_decompressed_per_dml_transaction = 0;
+
+-- name: note_changed
+-- What was written of series from which others are derived, in the transaction that wrote it.
+INSERT INTO changed_spans (series_ids, first_us, last_us)
+VALUES (%(series_ids)s, %(first_us)s, %(last_us)s);

@@ -1,0 +1,190 @@
+"""Derived series follow their inputs: a loop beside the flow of readings, which it never delays."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from devices.derived_series import Period, Span
+from devices.reading import Batch
+from devices.registry import Registry
+from greenhouse.derivation_plan import DerivationPlan, Piece, joined
+from ingest.listener import Listener
+from storage.derived import Change, DerivedStore, Order
+from storage.errors import StorageError
+
+_log = logging.getLogger(__name__)
+
+_EVERY_S = 0.5
+_CHANGES_AT_A_TIME = 500
+_REDO_AT_A_TIME = 10
+_BACKFILL_US = 31 * 86_400_000_000
+_AHEAD_US = 86_400_000_000
+_FRESH_US = 300_000_000
+# What a running period has come to so far is told this often: every 15 minutes of a day.
+_PARTS_OF_A_PERIOD = 96
+
+
+class DerivationKeeper:
+    """Makes what *store* says is to be made, for the registry as it is now.
+
+    New and other values are offered to *listeners* once they are stored.  Everything that must not
+    be forgotten stands in the database; what is only kept here is found again at the next start.
+    """
+
+    def __init__(
+        self,
+        store: DerivedStore,
+        registry: Callable[[], Registry],
+        listeners: Sequence[Listener] = (),
+        now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._listeners = tuple(listeners)
+        self._now_us = now_us
+        self._plan: DerivationPlan | None = None
+        # Of periods: what waits for the next telling, when that is due, and what goes on.
+        self._later: dict[int, Span] = {}
+        self._due_us: dict[int, int] = {}
+        self._running_us: dict[int, int] = {}
+        self.problem = ""
+
+    async def run(self) -> None:
+        """Run until cancelled; while the database is away nothing is lost, only late."""
+        while True:
+            try:
+                busy = await self.step()
+            except StorageError as error:
+                busy = False
+                if not self.problem:
+                    _log.warning("derived series wait: %s", error)
+                self.problem = str(error)
+            else:
+                if self.problem:
+                    _log.info("derived series are followed again")
+                self.problem = ""
+            if not busy:
+                await asyncio.sleep(_EVERY_S)
+
+    async def step(self) -> bool:
+        """Do what is to be done now, or a part of it; return whether there may be more."""
+        plan = await self._current()
+        now_us = self._now_us()
+        changes = await self._store.pending(_CHANGES_AT_A_TIME)
+        redo = await self._store.pending(_REDO_AT_A_TIME, redo=True)
+        spans = plan.touched(changes)
+        told = self._tell_periods(plan, spans, now_us)
+        for one, span in _ordered(plan, redo):
+            spans[one] = joined([*spans.get(one, ()), span])
+        pieces = [Piece(one, span) for one, some in spans.items() for span in some]
+        if not pieces and not changes and not redo:
+            return False
+        await self._make(plan, pieces, [one.id for one in (*changes, *redo)], now_us)
+        for one in told:
+            self._later.pop(one, None)
+        return len(changes) == _CHANGES_AT_A_TIME or bool(redo)
+
+    async def _make(
+        self, plan: DerivationPlan, pieces: Sequence[Piece], forget: Sequence[int], now_us: int
+    ) -> None:
+        orders: list[Order] = []
+        left: list[tuple[int, int, int]] = []
+        for piece in pieces:
+            newest, rest = plan.cut(piece)
+            orders.append(plan.order(newest, now_us))
+            if rest is not None:
+                left.append(rest)
+        lots = plan.batches(orders)
+        for lot in lots[:-1]:
+            self._offer(await self._store.rework(lot, now_us))
+        # Only with the last of it are the changes forgotten.
+        self._offer(await self._store.rework(lots[-1], now_us, forget, left))
+
+    async def _current(self) -> DerivationPlan:
+        """Return the plan; a new one records how its series are made and orders what is missing."""
+        registry = self._registry()
+        if self._plan is not None and self._plan.revision == registry.revision:
+            return self._plan
+        plan = await asyncio.to_thread(DerivationPlan, registry)
+        for code in plan.lost:
+            _log.warning(
+                "%s cannot be derived: an input is gone, or its formula is not known", code
+            )
+        now_us = self._now_us()
+        unlike = plan.unlike(await self._store.recorded())
+        if unlike:
+            _log.info("%d derived series are new or made otherwise: computing a month", len(unlike))
+            await self._store.record(unlike, now_us - _BACKFILL_US, now_us + _AHEAD_US)
+        await self._recall_periods(plan, now_us)
+        self._plan = plan
+        return plan
+
+    async def _recall_periods(self, plan: DerivationPlan, now_us: int) -> None:
+        """Tell again every period from the newest that was told: it may have ended meanwhile."""
+        periods = plan.periods()
+        newest = await self._store.newest_us(list(periods)) if periods else {}
+        self._later = {one: Span(newest.get(one, now_us), now_us + 1) for one in periods}
+        self._due_us = {}
+        self._running_us = {one: how.periods.start_of(now_us) for one, how in periods.items()}
+
+    def _tell_periods(
+        self, plan: DerivationPlan, spans: dict[int, list[Span]], now_us: int
+    ) -> list[int]:
+        """Add to *spans* the periods that are to be told now, take out those that can wait.
+
+        Returns the series whose waiting is over once *spans* are made.
+        """
+        told: list[int] = []
+        for one, how in plan.periods().items():
+            running_us = how.periods.start_of(now_us)
+            waiting = [self._later[one]] if one in self._later else []
+            if running_us > self._running_us[one]:
+                waiting.append(Span(self._running_us[one], running_us + 1))
+                self._running_us[one] = running_us
+                self._due_us.pop(one, None)
+            some = spans.pop(one, [])
+            past, running = _parted(some, running_us)
+            waiting += running
+            if waiting and now_us >= self._due_us.get(one, 0):
+                past += waiting
+                told.append(one)
+                self._due_us[one] = now_us + _pause_us(how, now_us)
+            if waiting:
+                whole = joined(waiting)
+                self._later[one] = Span(whole[0].start_us, whole[-1].end_us)
+            if past:
+                spans[one] = joined(past)
+        return told
+
+    def _offer(self, fresh: Batch) -> None:
+        if not len(fresh):
+            return
+        is_new = fresh.observed_at_us > self._now_us() - _FRESH_US
+        for listener in self._listeners:
+            listener.offer(fresh.take(is_new), True)
+            listener.offer(fresh.take(~is_new), False)
+
+
+def _ordered(plan: DerivationPlan, redo: Sequence[Change]) -> Iterator[tuple[int, Span]]:
+    """Yield what was ordered of series that there are."""
+    for one in redo:
+        for series_id, first_us, last_us in zip(
+            one.series_ids, one.first_us, one.last_us, strict=True
+        ):
+            if series_id in plan.bound:
+                yield series_id, Span(first_us, last_us + 1)
+
+
+def _parted(spans: Sequence[Span], at_us: int) -> tuple[list[Span], list[Span]]:
+    """Return what of *spans* lies before *at_us*, and from then on."""
+    before = [Span(one.start_us, min(one.end_us, at_us)) for one in spans if one.start_us < at_us]
+    after = [Span(max(one.start_us, at_us), one.end_us) for one in spans if one.end_us > at_us]
+    return before, after
+
+
+def _pause_us(how: Period, now_us: int) -> int:
+    length_us = how.periods.end_of(now_us) - how.periods.start_of(now_us)
+    return length_us // _PARTS_OF_A_PERIOD

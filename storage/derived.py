@@ -1,0 +1,303 @@
+"""Derived readings: what has changed, what is read for them, and how they replace older ones.
+
+    ReadingWriter ──readings, and a row in the same transaction──▶ changed_spans
+    pending ──▶ (somebody decides what must be made anew) ──▶ rework
+
+`rework` is one transaction: it locks, reads inputs and what is stored, lets *make* compute,
+replaces what differs, and forgets the rows.
+
+Since the change is durable with the readings and forgotten with what was derived from them, a crash
+or an outage at any moment leaves work to do, never a value missing or stale for good.  The lock
+keeps two from deriving at once: whoever comes second reads what the first has left.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import psycopg
+from psycopg.types.json import Jsonb
+
+from devices.derived_series import Made, Need, Track
+from devices.reading import Batch
+from storage.columns import column_cursor
+from storage.editions import detect
+from storage.instant import instant
+from storage.pool import Connection, Pool
+from storage.readings import copy_readings
+from storage.statements import statements
+
+LONG_AGO_US = -(1 << 62)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Readings of some series that were written, from the first to the last of each.
+
+    *redo* means the derived series themselves: they are to be made anew there.
+    """
+
+    id: int
+    redo: bool
+    series_ids: Sequence[int]
+    first_us: Sequence[int]
+    last_us: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to make: *needs* of inputs (series and span), and *make*, which gets a track for each of
+    them and the time since when all their raw readings are there, and returns what the derived
+    series *series_id* holds.  *propagates* tells that other series are derived from this one.
+    """
+
+    series_id: int
+    needs: Sequence[tuple[int, Need]]
+    make: Callable[[Sequence[Track], int], Made | None]
+    propagates: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """How a derived series is made."""
+
+    formula: str
+    version: int
+    definition: Mapping[str, object] = field(default_factory=dict)
+
+
+class DerivedStore:
+    """Derived readings behind *pool*; every method may raise the errors of `Pool.run`.
+
+    Needs the owner of the schema, or who may delete readings.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._has_aggregates: bool | None = None
+
+    async def pending(self, limit: int, redo: bool = False) -> list[Change]:
+        """Return the oldest *limit* changes; either those of inputs or orders to redo."""
+        arguments = {"limit": limit, "redo": redo}
+
+        async def read(connection: Connection) -> list[Change]:
+            cursor = await connection.execute(_SQL["pending"], arguments)
+            return [Change(*row) async for row in cursor]
+
+        return await self._pool.run(read)
+
+    async def order_redo(self, spans: Mapping[int, tuple[int, int]]) -> None:
+        """Ask for derived series to be made anew: by their number [first, last] in microseconds."""
+
+        async def write(connection: Connection) -> None:
+            await _note(connection, True, [(one, *span) for one, span in spans.items()])
+
+        await self._pool.run(write)
+
+    async def note_changed(self, spans: Mapping[int, tuple[int, int]]) -> None:
+        """Tell that readings of inputs were changed, by their number [first, last].
+
+        For who changes readings beside `storage.readings.ReadingWriter`; best told in the same
+        transaction, as that does.
+        """
+
+        async def write(connection: Connection) -> None:
+            await _note(connection, False, [(one, *span) for one, span in spans.items()])
+
+        await self._pool.run(write)
+
+    async def rework(
+        self,
+        orders: Sequence[Order],
+        now_us: int,
+        forget: Sequence[int] = (),
+        redo: Sequence[tuple[int, int, int]] = (),
+    ) -> Batch:
+        """Do *orders*, forget the changes *forget*, and return the readings that are new or other.
+
+        *redo* (series, first, last) is put at the end of the queue: what is left of a long span.
+        All of it happens or nothing; nothing when somebody else has followed *forget* meanwhile.
+        """
+
+        async def work(connection: Connection) -> Batch:
+            fresh = Batch.empty()
+            async with connection.transaction():
+                await connection.execute(_SQL["lock"])
+                if await self._aggregates(connection):
+                    await connection.execute(_SQL["unpack_freely"])
+                if forget:
+                    gone = await connection.execute(_SQL["forget"], {"ids": list(forget)})
+                    if gone.rowcount < len(forget):
+                        raise psycopg.Rollback  # another one has followed these meanwhile
+                fresh = await _make(connection, orders, now_us) if orders else Batch.empty()
+                if redo:
+                    await _note(connection, True, redo)
+            return fresh
+
+        return await self._pool.run(work, within_s=60.0)
+
+    async def newest_us(self, series_ids: Sequence[int]) -> dict[int, int]:
+        """Return when the newest reading of each series was observed; one without is left out."""
+
+        async def read(connection: Connection) -> dict[int, int]:
+            cursor = await connection.execute(_SQL["newest"], {"series_ids": list(series_ids)})
+            return {one: at async for one, at in cursor}
+
+        return await self._pool.run(read)
+
+    async def recorded(self) -> dict[int, Recorded]:
+        """Return how each derived series is made, as last recorded."""
+
+        async def read(connection: Connection) -> dict[int, Recorded]:
+            cursor = await connection.execute(_SQL["recorded"])
+            return {one: Recorded(*row) async for one, *row in cursor}
+
+        return await self._pool.run(read)
+
+    async def record(self, made: Mapping[int, Recorded], from_us: int, last_us: int) -> None:
+        """Record how series are made, and ask for them to be made anew in [from, last]."""
+
+        async def write(connection: Connection) -> None:
+            async with connection.transaction():
+                for one, how in made.items():
+                    await connection.execute(
+                        _SQL["record"],
+                        {
+                            "series_id": one,
+                            "formula": how.formula,
+                            "version": how.version,
+                            "definition": Jsonb(json.loads(json.dumps(how.definition))),
+                            "made_from": instant(from_us),
+                        },
+                    )
+                await _note(connection, True, [(one, from_us, last_us) for one in made])
+
+        await self._pool.run(write)
+
+    async def _aggregates(self, connection: Connection) -> bool:
+        if self._has_aggregates is None:
+            self._has_aggregates = (await detect(connection)).has_continuous_aggregates
+        return self._has_aggregates
+
+
+_SQL = statements("derived")
+_AT_A_TIME = 200  # of orders to redo in a row of the queue
+
+
+async def _note(connection: Connection, redo: bool, spans: Sequence[tuple[int, int, int]]) -> None:
+    """Add (series, first, last) to the queue; a long list as several rows."""
+    # An order to redo is worked off a piece at a time, so each series has a row of its own.
+    size = 1 if redo else _AT_A_TIME
+    for start in range(0, len(spans), size):
+        series_ids, first_us, last_us = zip(*spans[start : start + size], strict=True)
+        arguments = {
+            "redo": redo,
+            "series_ids": list(series_ids),
+            "first_us": list(first_us),
+            "last_us": list(last_us),
+        }
+        await connection.execute(_SQL["note"], arguments)
+
+
+async def _make(connection: Connection, orders: Sequence[Order], now_us: int) -> Batch:
+    needs = [need for order in orders for need in order.needs]
+    tracks = await _read(connection, needs)
+    whole_from = await _whole_from(
+        connection, {one for one, _ in needs} | {order.series_id for order in orders}
+    )
+    made: list[tuple[Order, Made]] = []
+    position = 0
+    for order in orders:
+        own = tracks[position : position + len(order.needs)]
+        position += len(order.needs)
+        involved = [order.series_id, *(one for one, _ in order.needs)]
+        found = order.make(own, max(whole_from.get(one, LONG_AGO_US) for one in involved))
+        if found is not None:
+            made.append((order, found))
+    stored = await _read(connection, [(order.series_id, Need(*one.span)) for order, one in made])
+    return await _replace(connection, made, stored, now_us)
+
+
+async def _read(connection: Connection, needs: Sequence[tuple[int, Need]]) -> list[Track]:
+    if not needs:
+        return []
+    arguments = {
+        "series_ids": [one for one, _ in needs],
+        "start": [instant(need.start_us) for _, need in needs],
+        "end": [instant(need.end_us) for _, need in needs],
+        "before": [need.before for _, need in needs],
+        "after": [need.after for _, need in needs],
+    }
+    cursor = await column_cursor(connection).execute(_SQL["read"], arguments)
+    return [Track(*row[1:]) async for row in cursor]
+
+
+async def _whole_from(connection: Connection, series_ids: set[int]) -> dict[int, int]:
+    cursor = await connection.execute(_SQL["whole_from"], {"series_ids": list(series_ids)})
+    return {one: us async for one, us in cursor if us is not None}
+
+
+async def _replace(
+    connection: Connection,
+    made: Sequence[tuple[Order, Made]],
+    stored: Sequence[Track],
+    now_us: int,
+) -> Batch:
+    """Bring what is stored to what was made; touch nothing that is the same already."""
+    fresh: list[Batch] = []
+    gone_ids: list[int] = []
+    gone_us: list[int] = []
+    changed: list[tuple[int, int, int]] = []
+    for (order, one), old in zip(made, stored, strict=True):
+        new = one.track
+        kept_old, kept_new = _alike(old, new)
+        moments = old.at_us[~kept_old]
+        gone_ids += [order.series_id] * len(moments)
+        gone_us += moments.tolist()
+        rows = new.take(~kept_new)
+        fresh.append(_batch(order.series_id, rows, now_us))
+        touched = np.concatenate([moments, rows.at_us])
+        if order.propagates and len(touched):
+            changed.append((order.series_id, int(touched.min()), int(touched.max())))
+    if gone_us:
+        arguments = {
+            "series_ids": gone_ids,
+            "at": [instant(us) for us in gone_us],
+            "first": instant(min(gone_us)),
+            "last": instant(max(gone_us)),
+        }
+        await connection.execute(_SQL["remove"], arguments)
+    # Two spans of one series may both tell of the reading between them, and tell the same.
+    batch, _ = Batch.concatenate(fresh).sorted_unique()
+    if len(batch):
+        await copy_readings(connection, batch)
+    if changed:
+        await _note(connection, False, changed)
+    return batch
+
+
+def _alike(old: Track, new: Track) -> tuple[np.ndarray, np.ndarray]:
+    """Return which rows of each stand in the other with the same value and quality."""
+    _, at_old, at_new = np.intersect1d(
+        old.at_us, new.at_us, assume_unique=True, return_indices=True
+    )
+    a, b = old.value[at_old], new.value[at_new]
+    same = ((a == b) | (np.isnan(a) & np.isnan(b))) & (old.quality[at_old] == new.quality[at_new])
+    kept_old, kept_new = np.zeros(len(old), bool), np.zeros(len(new), bool)
+    kept_old[at_old[same]] = True
+    kept_new[at_new[same]] = True
+    return kept_old, kept_new
+
+
+def _batch(series_id: int, rows: Track, now_us: int) -> Batch:
+    size = len(rows)
+    return Batch(
+        np.full(size, series_id, np.int32),
+        rows.at_us,
+        np.full(size, now_us, np.int64),
+        rows.value,
+        rows.quality,
+    )

@@ -1,0 +1,124 @@
+-- name: lock
+-- What follows reads inputs and writes what is derived from them: one at a time, or an older answer
+-- could overwrite a newer one. Ends with the transaction.
+SELECT pg_advisory_xact_lock(7402417, 12);
+
+-- name: unpack_freely
+-- Corrections may reach into the columnstore, however many readings it takes to unpack around them.
+SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0;
+
+-- name: pending
+-- The oldest changes that nothing derived has followed yet, some of them at a time.
+SELECT id, redo, series_ids, first_us, last_us
+FROM changed_spans
+WHERE redo = %(redo)s
+ORDER BY id
+LIMIT %(limit)s;
+
+-- name: note
+-- Remember what has changed, or is to be made anew.
+INSERT INTO changed_spans (redo, series_ids, first_us, last_us)
+VALUES (%(redo)s, %(series_ids)s, %(first_us)s, %(last_us)s);
+
+-- name: forget
+-- Changes that everything derived has followed.
+DELETE FROM changed_spans WHERE id = ANY(%(ids)s::bigint []);
+
+-- name: read
+-- Readings of each of some series, each in a span of its own, oldest first, as arrays; before and after
+-- add the nearest one on that side that has a value and is not bad.
+SELECT
+    wanted.n,
+    coalesce(found.at, '{}') AS at,
+    coalesce(found.value, '{}') AS value,
+    coalesce(found.quality, '{}') AS quality
+FROM unnest(
+    %(series_ids)s::integer [], %(start)s::timestamptz [], %(end)s::timestamptz [],
+    %(before)s::boolean [], %(after)s::boolean []
+) WITH ORDINALITY AS wanted (series_id, starting, ending, before, after, n)
+CROSS JOIN LATERAL (
+    SELECT
+        array_agg(one.observed_at ORDER BY one.observed_at) AS at,
+        array_agg(coalesce(one.value, 'NaN') ORDER BY one.observed_at) AS value,
+        array_agg(one.quality ORDER BY one.observed_at) AS quality
+    FROM (
+        (
+            SELECT b.observed_at, b.value, b.quality
+            FROM readings AS b
+            WHERE
+                wanted.before
+                AND b.series_id = wanted.series_id
+                AND b.observed_at < wanted.starting
+                AND b.value IS NOT NULL
+                AND b.quality & 1023 = 0
+            ORDER BY b.observed_at DESC
+            LIMIT 1
+        )
+        UNION ALL
+        (
+            SELECT r.observed_at, r.value, r.quality
+            FROM readings AS r
+            WHERE
+                r.series_id = wanted.series_id
+                AND r.observed_at >= wanted.starting
+                AND r.observed_at < wanted.ending
+        )
+        UNION ALL
+        (
+            SELECT a.observed_at, a.value, a.quality
+            FROM readings AS a
+            WHERE
+                wanted.after
+                AND a.series_id = wanted.series_id
+                AND a.observed_at >= wanted.ending
+                AND a.value IS NOT NULL
+                AND a.quality & 1023 = 0
+            ORDER BY a.observed_at
+            LIMIT 1
+        )
+    ) AS one
+) AS found
+ORDER BY wanted.n;
+
+-- name: whole_from
+-- Since when the raw readings of some series are all there, microseconds since 1970 UTC; NULL always.
+SELECT
+    id,
+    CASE WHEN isfinite(raw_from) THEN (extract(epoch FROM raw_from) * 1000000)::bigint END AS us
+FROM series
+WHERE id = ANY(%(series_ids)s::integer []);
+
+-- name: remove
+-- Derived readings that are no more, or are about to be written otherwise.
+DELETE FROM readings AS r
+USING unnest(%(series_ids)s::integer [], %(at)s::timestamptz []) AS gone (series_id, observed_at)
+WHERE
+    r.series_id = gone.series_id
+    AND r.observed_at = gone.observed_at
+    AND r.observed_at >= %(first)s
+    AND r.observed_at <= %(last)s;
+
+-- name: newest
+-- When the newest reading of each of some series was observed, microseconds since 1970 UTC.
+SELECT wanted.series_id, (extract(epoch FROM newest.observed_at) * 1000000)::bigint AS us
+FROM unnest(%(series_ids)s::integer []) AS wanted (series_id)
+CROSS JOIN LATERAL (
+    SELECT r.observed_at
+    FROM readings AS r
+    WHERE r.series_id = wanted.series_id
+    ORDER BY r.observed_at DESC
+    LIMIT 1
+) AS newest;
+
+-- name: recorded
+-- How each derived series is made, as last recorded.
+SELECT DISTINCT ON (series_id) series_id, formula, version, definition
+FROM derivations
+ORDER BY series_id ASC, recorded_at DESC;
+
+-- name: record
+-- How a derived series is made from now on, and from when on its values are made so.
+INSERT INTO derivations (series_id, recorded_at, formula, version, definition, made_from)
+VALUES (
+    %(series_id)s, clock_timestamp(), %(formula)s, %(version)s, %(definition)s, %(made_from)s
+);
