@@ -39,8 +39,12 @@ class Counters:
     readings_decoded: int = 0
     unknown_keys: int = 0
     ignored_fields: int = 0
+    readings_marked: defaultdict[str, int] = field(default_factory=_labelled)
+    marks_forgotten: int = 0
     dead_letters: defaultdict[str, int] = field(default_factory=_labelled)
     dead_letters_unkept: int = 0
+    unclaimed_messages: int = 0
+    unclaimed_dropped: int = 0
     readings_written: int = 0
     readings_duplicate: int = 0
     readings_conflicting: int = 0
@@ -96,8 +100,12 @@ HELP: Mapping[str, tuple[str, str]] = {
     "readings_decoded": ("", "Readings decoded, each counted the first time"),
     "unknown_keys": ("", "Values under a key that no series of the device has"),
     "ignored_fields": ("", "Fields of payloads that nobody reads"),
+    "readings_marked": ("reason", "Readings that were bad or suspect, by the reason"),
+    "marks_forgotten": ("", "Readings stored with fewer marks than they were heard with"),
     "dead_letters": ("code", "Arrivals kept as dead letters"),
     "dead_letters_unkept": ("", "Dead letters that their sink refused; they are in the log"),
+    "unclaimed_messages": ("", "Dead letters from topics that belong to no device"),
+    "unclaimed_dropped": ("", "Those of them that are shown nowhere among the unclaimed devices"),
     "readings_written": ("", "Readings that were new to the database"),
     "readings_duplicate": ("", "Readings that the database had already"),
     "readings_conflicting": ("", "Duplicates that held another value; the first one stays"),

@@ -16,7 +16,8 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -24,6 +25,7 @@ import numpy as np
 
 from devices.codecs.sample import Codec
 from devices.dead_letter import DeadLetter
+from devices.quality import BAD_MASK, SUSPECT_MASK, reasons
 from devices.reading import Batch, Int32Array
 from devices.registry import Registry
 from ingest.batcher import Batcher
@@ -31,6 +33,8 @@ from ingest.collector import Arrival, DeadLetterSink, Sink, WriteOutcome
 from ingest.counters import Counters
 from ingest.decoder import Decoded, Decoder, dead_letter
 from ingest.listener import Listener
+from ingest.quality.judge import Judge
+from ingest.quality.notes import Notes
 from ingest.retry import Backoff
 from ingest.spool import Portion, Spool
 
@@ -49,12 +53,19 @@ class DecoderSource:
     """Where the pipeline finds the decoder for the registry as it is now.
 
     *topics* and *codecs* are as for `Decoder`.  Until the first registry is adopted there is none,
-    and the pipeline waits.
+    and the pipeline waits.  *judge* follows the registry too; without one readings have the quality
+    that their decoder gives them.
     """
 
-    def __init__(self, topics: str | Sequence[str], codecs: Mapping[str, Codec]) -> None:
+    def __init__(
+        self,
+        topics: str | Sequence[str],
+        codecs: Mapping[str, Codec],
+        judge: Judge | None = None,
+    ) -> None:
         self._topics = topics
         self._codecs = codecs
+        self.judge = judge
         self._decoder: Decoder | None = None
         self._known = asyncio.Event()
 
@@ -67,7 +78,10 @@ class DecoderSource:
         if self._decoder is not None and self._decoder.revision == registry.revision:
             return False
         # A city's registry takes a while to lay out; the loop goes on meanwhile.
-        self._decoder = await asyncio.to_thread(Decoder, registry, self._topics, self._codecs)
+        decoder = await asyncio.to_thread(Decoder, registry, self._topics, self._codecs)
+        if self.judge is not None:
+            self.judge.use(await asyncio.to_thread(self.judge.lay_out, registry))
+        self._decoder = decoder
         self._known.set()
         return True
 
@@ -75,6 +89,11 @@ class DecoderSource:
     def known(self) -> bool:
         """Whether there is a decoder yet."""
         return self._decoder is not None
+
+    @property
+    def revision(self) -> int | None:
+        """The revision of the registry that is decoded by; None before the first."""
+        return None if self._decoder is None else self._decoder.revision
 
     def knows(self, source: str, topic: str) -> bool:
         """Whether a message of *source* on *topic* belongs to a device, as far as is known now."""
@@ -97,6 +116,13 @@ class _Unit:
     origin: Int32Array
     letters: list[DeadLetter]
     bytes: int
+
+    def parts(self) -> Iterator[tuple[Portion, slice]]:
+        """Yield each portion with its rows of the batch."""
+        counts = [len(portion.arrivals) for portion in self.portions]
+        edges = np.searchsorted(self.origin, np.cumsum(counts)).tolist()
+        for portion, start, end in zip(self.portions, [0, *edges[:-1]], edges, strict=True):
+            yield portion, slice(start, end)
 
 
 class Pipeline:
@@ -145,6 +171,8 @@ class Pipeline:
         self._work = asyncio.Event()
         self._settled = asyncio.Event()
         self._backlog_room = asyncio.Event()
+        self._storing = asyncio.Lock()
+        self._notes = Notes()
         self._problem = ""
 
     @property
@@ -253,12 +281,43 @@ class Pipeline:
             [letter for _, part in parts for letter in part.letters],
             sum(portion.bytes for portion in portions),
         )
+        # From here on nothing waits: what is judged is heard, once.
+        self._judge(unit)
         if not portions[0].seen:
             self._count_decoded([part for _, part in parts])
             fresh = portions[0].fresh
             for listener in self._listeners:
                 listener.offer(unit.batch, fresh)
         return unit
+
+    def _judge(self, unit: _Unit) -> None:
+        """Give the readings of *unit* their quality: the one they were heard with, if they were."""
+        judge = self._decoders.judge
+        if judge is None:
+            return
+        if unit.portions[0].seen:
+            bits = [
+                self._notes.take(portion.place, unit.batch.take(rows))
+                for portion, rows in unit.parts()
+            ]
+            unit.batch = judge.again(unit.batch, np.concatenate(bits))
+            self._counters.marks_forgotten = self._notes.forgotten
+            return
+        unit.batch = judge.judge(unit.batch)
+        self._count_marks(unit.batch.quality)
+
+    def _count_marks(self, quality: Int32Array) -> None:
+        marks = int(np.bitwise_or.reduce(quality)) & (BAD_MASK | SUSPECT_MASK)
+        for reason in reasons(marks):
+            count = int(np.count_nonzero(quality & np.int32(reason.bit)))
+            self._counters.readings_marked[reason.name] += count
+
+    def _put_back(self, unit: _Unit) -> None:
+        """Give *unit*, which was heard, back to the spool, with a note of its quality."""
+        if self._decoders.judge is not None:
+            for portion, rows in unit.parts():
+                self._notes.keep(portion.place, unit.batch.take(rows))
+        self._spool.put_back(unit.portions, seen=True)
 
     def _count_decoded(self, parts: Sequence[Decoded]) -> None:
         counters = self._counters
@@ -275,7 +334,7 @@ class Pipeline:
         while self._fresh_bytes > self._queued_bytes and len(self._fresh) > 1:
             oldest = self._fresh.popleft()
             self._fresh_bytes -= oldest.bytes
-            self._spool.put_back(oldest.portions, seen=True)
+            self._put_back(oldest)
         self._note_work()
 
     def _note_work(self) -> None:
@@ -286,20 +345,41 @@ class Pipeline:
 
     async def _write(self) -> None:
         while True:
-            units = self._next_units()
-            if not units:
+            async with self._storing:
+                stored = await self._write_next()
+            if not stored:
                 self._settled.set()
                 self._work.clear()
                 await self._work.wait()
-                continue
-            try:
+
+    async def _write_next(self) -> bool:
+        """Store the next units; return whether there were any."""
+        units = self._next_units()
+        try:
+            if units:
                 await self._store(units)
-            except BaseException:
-                for unit in units:
-                    self._spool.put_back(unit.portions, seen=True)
-                raise
+        except BaseException:
             for unit in units:
-                self._spool.release(unit.portions)
+                self._spool.put_back(unit.portions, seen=True)
+            raise
+        for unit in units:
+            self._spool.release(unit.portions)
+        return bool(units)
+
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[None]:
+        """Store nothing inside the block, and nothing afterwards that was decoded before it.
+
+        What waits to be stored goes back to the spool, to be decoded again; listeners hear on.
+        """
+        async with self._storing:
+            for unit in (*self._fresh, *self._backlog):
+                self._put_back(unit)
+            self._fresh.clear()
+            self._backlog.clear()
+            self._fresh_bytes = 0
+            self._backlog_room.set()
+            yield
 
     def _next_units(self) -> list[_Unit]:
         """Take the next units, of both kinds in turn, as many as fit a batch."""

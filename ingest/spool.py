@@ -78,6 +78,11 @@ class Portion:
         """Their size on the disk."""
         return self.end - self.start
 
+    @property
+    def place(self) -> tuple[int, int]:
+        """Where they lie, the same whenever they are read again."""
+        return self.segment.number, self.start
+
 
 @dataclass(slots=True)
 class _Group:
