@@ -43,8 +43,13 @@ DEFAULT_TOPIC = "gh/{site}/{device}"
 _CODE = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
+def is_code(text: str) -> bool:
+    """Whether *text* can be the code of a site, a device or a channel."""
+    return _CODE.fullmatch(text) is not None
+
+
 def _code(value: str) -> str:
-    if not _CODE.fullmatch(value):
+    if not is_code(value):
         raise ValueError(
             "lower-case letters, digits, - and _, at most 63, starting with a letter or digit"
         )

@@ -7,7 +7,6 @@ that somebody new is there and what they may be saying.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from devices.dead_letter import DeadLetter
@@ -85,7 +84,7 @@ class Gathering:
     """
 
     def __init__(self, strangers: Strangers) -> None:
-        self._strangers = strangers
+        self.strangers = strangers
         self._found: dict[str, _Gathered] = {}
         self._bytes = 0
         self.dropped = 0
@@ -94,7 +93,7 @@ class Gathering:
         """Note *letter* if it is of an unclaimed device; return whether it is noted."""
         if letter.source != "mqtt" or letter.code not in CODES:
             return False
-        stranger = self._strangers.of(letter.topic)
+        stranger = self.strangers.of(letter.topic)
         one = self._found.get(stranger.pattern)
         if one is None:
             if len(self._found) >= MAX_DEVICES:
@@ -144,11 +143,3 @@ class Gathering:
         self._found = {}
         self._bytes = 0
         return found
-
-
-def newest(samples: Iterable[HeardMessage]) -> Mapping[str, HeardMessage]:
-    """Return *samples* by topic, of several the one that was received last."""
-    found: dict[str, HeardMessage] = {}
-    for one in sorted(samples, key=lambda sample: sample.received_at_us):
-        found[one.topic] = one
-    return found

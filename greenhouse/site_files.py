@@ -28,8 +28,10 @@ DEVICES = "devices"
 MAPPINGS = "mappings"
 
 
-def read_site_files(file: Path) -> SiteFile:
+def read_site_files(file: Path, unwritten: Mapping[Path, str] | None = None) -> SiteFile:
     """Read *file*, every profile in the folder ``profiles`` beside it, its devices and mappings.
+
+    *unwritten* are texts of device and mapping files that are read as if they were there.
 
     Raises `DocumentError` with every mistake in all of them, a bus that cannot keep up included;
     OSError and UnicodeDecodeError for what cannot be read at all.
@@ -38,8 +40,8 @@ def read_site_files(file: Path) -> SiteFile:
     own = own_profiles(file.parent / PROFILES, mistakes)
     text = file.read_text("utf-8")
     try:
-        devices = _part_files(file, DEVICES, "code", mistakes)
-        mappings = _part_files(file, MAPPINGS, "mapping", mistakes)
+        devices = _part_files(file, DEVICES, "code", unwritten or {}, mistakes)
+        mappings = _part_files(file, MAPPINGS, "mapping", unwritten or {}, mistakes)
         site_file = read_site_file(text, str(file), own, devices, mappings)
     except DocumentError as error:
         raise DocumentError([*mistakes, *error.mistakes]) from error
@@ -56,15 +58,24 @@ def folder_of(file: Path) -> Path:
     return file.with_name(f"{file.stem}.d")
 
 
-def _part_files(file: Path, folder: str, key: str, mistakes: list[Mistake]) -> list[Document]:
+def part_file(file: Path, folder: str, name: str) -> Path:
+    """Return where the part *name* of the site file *file* lies, in `DEVICES` or `MAPPINGS`."""
+    return folder_of(file) / folder / f"{name}.yaml"
+
+
+def _part_files(
+    file: Path, folder: str, key: str, unwritten: Mapping[Path, str], mistakes: list[Mistake]
+) -> list[Document]:
     """Return what lies in *folder* of the site file *file*, each called after what its *key* says.
 
     Adds to *mistakes* what cannot be read, or is called otherwise.
     """
     found: list[Document] = []
-    for part in sorted((folder_of(file) / folder).glob("*.yaml")):
+    home = folder_of(file) / folder
+    for part in sorted({*home.glob("*.yaml"), *(one for one in unwritten if one.parent == home)}):
         try:
-            document = load(part.read_text("utf-8"), str(part))
+            text = unwritten.get(part)
+            document = load(part.read_text("utf-8") if text is None else text, str(part))
         except DocumentError as error:
             mistakes += error.mistakes
             continue
