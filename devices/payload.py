@@ -6,9 +6,10 @@ is in `devices.codecs.library`, what it reads in docs/reference/payloads.md.
 
 from __future__ import annotations
 
+SENML = ("senml", "senml-cbor")
 MESSAGES = (
     "json",
-    "senml",
+    *SENML,
     "tasmota",
     "tasmota/asia-shanghai",
     "zigbee2mqtt",

@@ -21,11 +21,12 @@ from devices.duration import parse_duration_s
 from devices.errors import DocumentError, Mistake
 from devices.growing import Growing, read_growing
 from devices.mapping import PREFIX, PayloadMapping, read_mappings, unit_of
-from devices.payload import PAYLOADS
+from devices.payload import PAYLOADS, SENML
 from devices.profile import Point, Profile
 from devices.profile_library import shipped_profile, shipped_profile_names
 from devices.quantity import QUANTITIES
 from devices.registry import Registry
+from devices.senml_unit import senml_unit
 from devices.series import Device, Series, Transport
 from devices.site import Medium, Placement, Site, SiteKind
 from devices.sparkplug import PAYLOAD as SPARKPLUG
@@ -432,6 +433,8 @@ class _Resolver:
             return
         key, mapping = _key(entry), self._mappings.get(device.payload)
         unit = unit_of(mapping, key, entry.unit, lambda at, *said: self._wrong((*path, at), *said))
+        if unit is None and device.payload in SENML:
+            unit = senml_unit(key)
         entry = entry.model_copy(update={"unit": unit})
         one = _series(device, entry, self._conversion(entry, path))
         if any(other.code == one.code for other in series):

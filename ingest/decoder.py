@@ -274,10 +274,10 @@ class Decoder:
             if arrival.flags & _RETAINED:
                 text = "t: got nothing in a retained message, expected the time of the value"
                 raise DecodeError("E-RETAINED", text)
-            at, quality = received_at_us, quality | _UNTIMED
-        elif not -plan.behind_us <= at - received_at_us <= plan.ahead_us:
+            at, quality = received_at_us + sample.after_receipt_us, quality | _UNTIMED
+        if not -plan.behind_us <= at - received_at_us <= plan.ahead_us:
             raise DecodeError("E-TIME", _untimely(at, received_at_us, plan))
-        elif arrival.flags & _RETAINED:
+        if arrival.flags & _RETAINED:
             quality |= _OLD
         keys = tuple(sample.values)
         layout = plan.layouts.get(keys) or _lay_out(plan, keys)

@@ -21,7 +21,7 @@ from devices.codecs.lorawan.elsys import ElsysCodec
 from devices.codecs.lorawan.frame import DeviceFrame
 from devices.codecs.lorawan.wyres import WyresCodec
 from devices.codecs.sample import Codec
-from devices.codecs.senml import SenmlCodec
+from devices.codecs.senml import SenmlCborCodec, SenmlCodec
 from devices.codecs.sparkplug import SparkplugCodec
 from devices.codecs.tasmota import TasmotaCodec
 from devices.codecs.tts import TheThingsStack3Codec
@@ -52,6 +52,7 @@ def _codecs() -> dict[str, Codec]:
     codecs: dict[str, Codec] = {
         "json": JsonCodec(),
         "senml": SenmlCodec(),
+        "senml-cbor": SenmlCborCodec(),
         "tasmota": TasmotaCodec(),
         "tasmota/asia-shanghai": TasmotaCodec(ZoneInfo("Asia/Shanghai")),
         "zigbee2mqtt": Zigbee2MqttCodec(),

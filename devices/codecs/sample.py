@@ -15,7 +15,9 @@ MAX_READINGS = 1_000
 class Sample(msgspec.Struct, frozen=True, gc=False):
     """Values that were measured at one moment.
 
-    *observed_at_us* is microseconds since 1970 UTC, None where the device gives no time.  *values*
+    *observed_at_us* is microseconds since 1970 UTC, None where the device gives no time.  Then
+    *after_receipt_us* says how long after the message came (before it, where negative) they were
+    measured, for devices that tell times from now.  *values*
     maps the device's own key to a number in the device's own unit; None says that the sensor had no
     reading.  *device* is the sender's own name of itself where the payload carries one.  *quality*
     holds bits (`devices.quality.Quality`) that the codec knows of.  *ignored* is how many fields of
@@ -27,6 +29,7 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
     device: str | None = None
     quality: int = 0
     ignored: int = 0
+    after_receipt_us: int = 0
 
 
 class Codec(Protocol):
