@@ -20,7 +20,7 @@ from devices.duration import format_duration
 from devices.errors import DecodeError
 from devices.quantity import QUANTITIES
 from devices.registry import Registry
-from devices.series import Device
+from devices.series import Device, Transport
 from ingest.collector import Arrival
 
 SOURCE = "http"
@@ -87,6 +87,9 @@ def _wrong(sample: Sample, path: str, registry: Registry, now_us: int) -> Iterat
         yield Finding(f"{where}device", "nothing", "the code of the device that measured")
         return
     device = registry.device.get(sample.device)
+    if device is not None and device.transport is Transport.DERIVED:
+        yield Finding(f"{where}device", shown(sample.device), "a device that measures")
+        return
     if device is None:
         hint = nearest(sample.device[:200], registry.device)
         yield Finding(f"{where}device", shown(sample.device), "a known device", hint)

@@ -54,8 +54,21 @@ class QuantityShape(_Shape):
     counter: bool
 
 
+class DerivedShape(_Shape):
+    """How a series is derived: *inputs* maps the formula's words to series."""
+
+    formula: str
+    version: int
+    source: str
+    inputs: dict[str, str]
+    parameters: dict[str, float | str]
+
+
 class SeriesShape(_Shape):
-    """A series; *device_unit* is what the device sends, *unit* what is stored and answered."""
+    """A series; *device_unit* is what the device sends, *unit* what is stored and answered.
+
+    *derived* is null for one that is measured.
+    """
 
     series: str
     device: str
@@ -70,6 +83,7 @@ class SeriesShape(_Shape):
     key: str
     interval_s: float
     timezone: str
+    derived: DerivedShape | None = None
 
 
 class DeviceShape(_Shape):

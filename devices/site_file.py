@@ -16,16 +16,18 @@ from zoneinfo import available_timezones
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from devices.bus import Bus, read_bus
+from devices.derivation import read_derived
 from devices.document import Document, Path, load, nearest, validate_part
 from devices.duration import parse_duration_s
 from devices.errors import DocumentError, Mistake
 from devices.growing import Growing, read_growing
 from devices.mapping import PREFIX, PayloadMapping, read_mappings, unit_of
 from devices.payload import PAYLOADS, SENML
-from devices.profile import Point, Profile
+from devices.profile import CounterEntry, Point, Profile
 from devices.profile_library import shipped_profile, shipped_profile_names
 from devices.quantity import QUANTITIES
 from devices.registry import Registry
+from devices.running_total import CounterRule, counter_rule, entered_rule
 from devices.senml_unit import senml_unit
 from devices.series import Device, Series, Transport
 from devices.site import Medium, Placement, Site, SiteKind
@@ -101,6 +103,7 @@ class SiteEntry(_Entry):
     crop: str | None = None
     tags: Any = None
     planting: Any = None
+    derived: list[Any] = []
     sites: list[Any] = []
 
 
@@ -148,6 +151,7 @@ class SeriesEntry(_Entry):
     placement: Annotated[Placement, Field(strict=False)] | None = None
     medium: Annotated[Medium, Field(strict=False)] | None = None
     site: Code | None = None
+    counter: CounterEntry | None = None
     name: Name = Name()
     tags: Any = None
 
@@ -258,6 +262,8 @@ class _Resolver:
         self._mappings: dict[str, PayloadMapping | None] = {}
         self._mistakes: list[Mistake] = []
         self._sites: dict[str, Site] = {}
+        self._derived: list[tuple[str, Path]] = []
+        self._counters: dict[str, CounterRule] = {}
         self._zones = available_timezones()
 
     def resolve(self) -> SiteFile:
@@ -283,6 +289,9 @@ class _Resolver:
         for quantity in entry.retention:
             if quantity != "default":
                 self._check_quantity(quantity, ("retention", quantity))
+        devices += read_derived(
+            self._document, self._derived, self._sites, devices, self._counters, self._mistakes
+        )
         sparkplug = None
         if entry.sparkplug is not None:
             sparkplug = read_sparkplug(self._document, ("sparkplug",), self._mistakes)
@@ -324,6 +333,9 @@ class _Resolver:
             self._wrong((*path, "kind"), entry.kind.value, f"inside a {parent.kind}: {inside}")
         site = _inherit(entry, parent)
         self._sites.setdefault(entry.code, site)
+        self._derived += [
+            (entry.code, (*path, "derived", index)) for index in range(len(entry.derived))
+        ]
         for index in range(len(entry.sites)):
             self._add_site(site, (*path, "sites", index))
 
@@ -345,6 +357,8 @@ class _Resolver:
         self._check_site(entry.site, (*path, "site"))
         if entry.transport is Transport.MODBUS:
             return self._slave(entry, path)
+        if entry.transport is Transport.DERIVED:
+            self._wrong((*path, "transport"), entry.transport.value, "mqtt, http or modbus")
         known = (*PAYLOADS, *self._mappings)
         if entry.payload not in known:
             hint = nearest(entry.payload, known)
@@ -389,6 +403,9 @@ class _Resolver:
                 self._add_slave_series(entry, profile, (*path, "series", index), series)
         else:
             series = [_slave_series(entry, profile, point) for point in profile.series()]
+        for one in series:
+            if (point := profile.point(one.key)).counter is not None:
+                self._counters[one.code] = counter_rule(point)
         unit = entry.unit if entry.unit is not None else profile.unit
         device = _device_of(entry, f"{MODBUS_PAYLOAD}{profile.name}", series)
         self._slaves.setdefault(entry.bus or "", []).append(Slave(device, unit, profile))
@@ -442,6 +459,11 @@ class _Resolver:
             self._wrong((*path, "quantity"), one.code, expected)
         elif any(other.key == one.key for other in series):
             self._wrong((*path, "key"), one.key, "a key that no other series of the device has")
+        if entry.counter is not None:
+            if not QUANTITIES[one.quantity].counter:
+                expected = "no counter section: it is for a running total"
+                self._wrong((*path, "counter"), one.quantity, expected)
+            self._counters[one.code] = entered_rule(entry.counter, one.conversion.scale)
         series.append(one)
 
     def _conversion(self, entry: SeriesEntry, path: Path) -> Conversion:

@@ -35,8 +35,11 @@ from api.health import (
 from api.services import ApiSettings, Services
 from api.tokens import Tokens
 from devices.codecs.library import CODECS
+from devices.derivation import input_ids
+from devices.registry import Registry
 from devices.site_file import BrokerEntry, SiteFile
 from greenhouse.command_desk import CommandDesk
+from greenhouse.derivation_keeper import DerivationKeeper
 from greenhouse.registry_keeper import RegistryKeeper
 from greenhouse.replayer import Replayer
 from greenhouse.settings import Settings, SettingsError, read_secret
@@ -61,6 +64,7 @@ from ingest.pipeline import DecoderSource, Pipeline
 from ingest.spool import Spool
 from storage.commands import CommandStore
 from storage.dead_letters import DeadLetterStore
+from storage.derived import DerivedStore
 from storage.errors import StorageError
 from storage.gaps import GapStore
 from storage.history import History
@@ -152,11 +156,14 @@ class _House:
         codecs = Codecs(CODECS, plan.site_file)
         self.decoders = DecoderSource(broker.templates if broker else _DEFAULT_TOPIC, codecs)
         folder = plan.settings.spool_dir
-        self.registry = RegistryKeeper(pool, self.decoders, folder / "registry.json")
+        self.registry = RegistryKeeper(
+            pool, self.decoders, folder / "registry.json", self._watch_inputs
+        )
         self.journal = GapJournal(folder / "gaps.json", self.counters)
         self.prepared = asyncio.Event()
         self.spool: Spool | None = None
         self.pipeline: Pipeline | None = None
+        self.writer: ReadingWriter | None = None
         self.mqtt: MqttCollector | None = None
         self.mqtt_settings: MqttSettings | None = None
         self.sparkplug: SparkplugRoom | None = None
@@ -181,11 +188,11 @@ class _House:
             min_free_share=settings.spool_min_free_share,
         )
         house.spool = await stack.enter_async_context(spool)
-        writer = await stack.enter_async_context(ReadingWriter(settings.dsn))
+        house.writer = await stack.enter_async_context(ReadingWriter(settings.dsn))
         house.pipeline = Pipeline(
             house.spool,
             house.decoders,
-            writer,
+            house.writer,
             house.letters,
             house.counters,
             stop_deadline_s=settings.stop_timeout_s / 2,
@@ -260,12 +267,22 @@ class _House:
             work["gaps"] = self.journal.deliver(self.gaps.put, _GAPS_RETRY_S)
             work["replays"] = replayer.run()
             work["maintenance"] = self._maintain()
+            work["derivations"] = self._derive()
         broker, mqtt = self.plan.site_file.broker, self.mqtt
         if self.sparkplug and self.mqtt_settings and broker and mqtt:
             work |= self.sparkplug.work(
                 self.mqtt_settings, broker.protocol, lambda: mqtt.status.subscribed
             )
         return work
+
+    def _watch_inputs(self, registry: Registry) -> None:
+        if self.writer is not None:
+            self.writer.watch(input_ids(registry))
+
+    async def _derive(self) -> None:
+        keeper = DerivationKeeper(DerivedStore(self.pool), lambda: self.registry.current)
+        await self.prepared.wait()
+        await keeper.run()
 
     async def _keep_registry(self) -> None:
         await self.registry.prepare(self._bring_up_database)

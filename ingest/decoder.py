@@ -132,7 +132,11 @@ class Decoder:
         self._templates = tuple(Template.parse(text) for text in texts)
         self._codecs = codecs
         table: list[tuple[int, float, float, float, float]] = []
-        plans = [self._plan(device, registry, table) for device in registry.devices]
+        plans = [
+            self._plan(device, registry, table)
+            for device in registry.devices
+            if device.transport is not Transport.DERIVED  # nobody sends what is computed here
+        ]
         columns = np.array(table, np.float64).reshape(len(table), 5).T
         self._series_id = columns[0].astype(np.int32)
         self._scale, self._offset, self._low, self._high = columns[1:]
