@@ -45,8 +45,6 @@ class Counters:
     dead_letters_unkept: int = 0
     unclaimed_messages: int = 0
     unclaimed_dropped: int = 0
-    unclaimed_messages: int = 0
-    unclaimed_dropped: int = 0
     readings_written: int = 0
     readings_duplicate: int = 0
     readings_conflicting: int = 0
@@ -106,8 +104,6 @@ HELP: Mapping[str, tuple[str, str]] = {
     "marks_forgotten": ("", "Readings stored with fewer marks than they were heard with"),
     "dead_letters": ("code", "Arrivals kept as dead letters"),
     "dead_letters_unkept": ("", "Dead letters that their sink refused; they are in the log"),
-    "unclaimed_messages": ("", "Dead letters from topics that belong to no device"),
-    "unclaimed_dropped": ("", "Those of them that are shown nowhere among the unclaimed devices"),
     "unclaimed_messages": ("", "Dead letters from topics that belong to no device"),
     "unclaimed_dropped": ("", "Those of them that are shown nowhere among the unclaimed devices"),
     "readings_written": ("", "Readings that were new to the database"),

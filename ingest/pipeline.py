@@ -95,11 +95,6 @@ class DecoderSource:
         """The revision of the registry that is decoded by; None before the first."""
         return None if self._decoder is None else self._decoder.revision
 
-    @property
-    def revision(self) -> int | None:
-        """The revision of the registry that is decoded by; None before the first."""
-        return None if self._decoder is None else self._decoder.revision
-
     def knows(self, source: str, topic: str) -> bool:
         """Whether a message of *source* on *topic* belongs to a device, as far as is known now."""
         return self._decoder is not None and self._decoder.knows(source, topic)
