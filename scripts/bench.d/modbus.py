@@ -3,9 +3,12 @@
 Simulated slaves in other processes, each on a port of its own.  Four measurements:
 
 * bare: pymodbus' asyncio client reads the same block of every slave, all slaves at once, as fast as
-  they answer; the registers are counted and thrown away.
+  they answer; the registers are counted and thrown away.  It checks nothing beyond what pymodbus
+  does, stamps nothing, decodes nothing beyond the list of registers, keeps nothing.
 * full speed: the collector does the same, and every poll is checked, stamped, put durably into the
   spool, decoded, converted and judged; readings are counted where the database would take them.
+  The two work in turns, each in a process of its own, with as many connections to the same slaves;
+  the ratio is the median of neighbours.
 * sustained: the collector reads every slave once a second; CPU, memory, drift of the grid.
 * requests: all shipped profiles on one bus; requests a cycle on the wire against the fewest that
   any legal plan can have.
@@ -16,42 +19,31 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import psutil
-from pymodbus.client import AsyncModbusTcpClient
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
-from devices.bus import Bus, BusTransport  # noqa: E402  # the repository is put on the path above
-from devices.codecs.registers import RegisterCodec  # noqa: E402
-from devices.profile import Profile, read_profile  # noqa: E402
+from _modbus_contenders import collecting  # noqa: E402  # the path was made above
+
+from devices.bus import Bus, BusTransport  # noqa: E402
+from devices.profile import Profile  # noqa: E402
 from devices.profile_library import shipped_profile, shipped_profile_names  # noqa: E402
-from devices.reading import Batch  # noqa: E402
-from devices.registry import Registry  # noqa: E402
-from devices.series import Device, Series, Transport  # noqa: E402
-from devices.site import Medium, Placement, Site, SiteKind  # noqa: E402
-from devices.units import Conversion  # noqa: E402
 from firmware_sims.modbus_node import ModbusBus  # noqa: E402
 from firmware_sims.modbus_slave import slave_of  # noqa: E402
-from ingest.counters import Counters  # noqa: E402
-from ingest.gap_journal import GapJournal  # noqa: E402
 from ingest.modbus.assembly import Attached, make_bus  # noqa: E402
 from ingest.modbus.bus import running  # noqa: E402
 from ingest.modbus.bus_core import PollResult  # noqa: E402
-from ingest.modbus.collector import ModbusCollector  # noqa: E402
 from ingest.modbus.poll_plan import wanted_points  # noqa: E402
-from ingest.pipeline import DecoderSource, Pipeline  # noqa: E402
-from ingest.spool import Spool  # noqa: E402
 
 
 def say(text: str) -> None:
@@ -59,58 +51,7 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-# ---- what is read ---------------------------------------------------------------------------
-
-
-def load_profile(registers: int) -> Profile:
-    """A device with *registers* temperatures, one a register."""
-    points = "\n".join(
-        f"      - {{address: {n}, type: int16, scale: 0.1, quantity: illuminance, unit: lx, "
-        f"channel: r{n}}}"
-        for n in range(registers)
-    )
-    return read_profile(
-        f"""
-profile: load
-protocol: modbus
-maker: bench
-model: load
-name: {{en: load}}
-sources: [{{text: made for this run, evidence: C}}]
-blocks:
-  - function: 3
-    points:
-{points}
-""",
-        "load.yaml",
-    )
-
-
-def registry_of(profile: Profile, slaves: int) -> Registry:
-    """All slaves as devices, all points as series."""
-    site = Site("load", SiteKind.BASE, "load", "load", None)
-    devices = []
-    for number in range(slaves):
-        code = f"d{number}"
-        series = tuple(
-            Series(
-                code,
-                point.quantity or "",
-                point.channel,
-                point.key,
-                "load",
-                Placement.INSIDE,
-                Medium.AIR,
-                point.reading_unit,
-                Conversion(),
-                1.0,
-            )
-            for point in profile.series()
-        )
-        devices.append(Device(code, "load", Transport.MODBUS, "load", series=series))
-    codes = [series.code for device in devices for series in device.series]
-    ids = {code: number for number, code in enumerate(codes, 1)}
-    return Registry((site,), tuple(devices), ids, revision=1)
+# ---- the slaves ------------------------------------------------------------------------------
 
 
 class SlaveProcesses:
@@ -151,137 +92,98 @@ def _line_of(child: subprocess.Popen[str]) -> str:
     return line
 
 
-# ---- bare -----------------------------------------------------------------------------------
+# ---- full speed, and beside it pymodbus alone -----------------------------------------------
 
 
-async def bare(ports: Sequence[int], registers: int, seconds: float) -> float:
-    """Return the registers a second that pymodbus alone reads."""
-    clients = [AsyncModbusTcpClient("127.0.0.1", port=port) for port in ports]
-    for client in clients:
-        if not await client.connect():
-            raise SystemExit("bench: a slave does not answer")
-    count = 0
-    end = time.perf_counter() + seconds
+class Contender:
+    """A master in a process of its own; works only while it is told to."""
 
-    async def loop(client: AsyncModbusTcpClient) -> None:
-        nonlocal count
-        while time.perf_counter() < end:
-            reply = await client.read_holding_registers(0, count=registers, device_id=1)
-            count += len(reply.registers)
+    def __init__(self, name: str, ports: Sequence[int], registers: int) -> None:
+        self._child = subprocess.Popen(
+            [
+                sys.executable,
+                str(Path(__file__).with_name("_modbus_contenders.py")),
+                name,
+                f"--registers={registers}",
+                f"--ports={','.join(map(str, ports))}",
+            ],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        _line_of(self._child)  # it is connected and warm
 
-    began = time.perf_counter()
-    await asyncio.gather(*(loop(client) for client in clients))
-    rate = count / (time.perf_counter() - began)
-    for client in clients:
-        client.close()
-    return rate
+    def work(self, seconds: float) -> dict[str, float]:
+        """Have it work, and return its figures."""
+        self._child.stdin.write(f"{seconds}\n")
+        self._child.stdin.flush()
+        return json.loads(_line_of(self._child))
 
-
-# ---- the collector --------------------------------------------------------------------------
-
-
-@dataclass
-class Written:
-    kind: str
-    inserted: int
-    duplicates: int = 0
-    conflicts: int = 0
-    reason: str = ""
+    def close(self) -> None:
+        """End the process."""
+        self._child.stdin.close()
+        self._child.wait()
 
 
-class CountingSink:
-    """Stands where the database would; checks every value against what the slave holds."""
+def full_speed(ports: Sequence[int], options: argparse.Namespace) -> dict[str, float]:
+    """Return the figures of the collector and of pymodbus alone, taken in turns.
 
-    def __init__(self, registers: int) -> None:
-        self.readings = 0
-        self.wrong = 0
-        self._registers = registers
-        self.at_us: dict[int, list[int]] = defaultdict(list)
-
-    async def write(self, batch: Batch) -> Written:
-        slave, address = np.divmod(batch.series_id - 1, self._registers)
-        expected = (slave * 7 + address * 3) % 1000 / 10
-        self.wrong += int(np.count_nonzero((batch.value != expected) | (batch.quality != 0)))
-        self.readings += len(batch)
-        first = address == 0
-        for number, at_us in zip(slave[first], batch.observed_at_us[first], strict=True):
-            self.at_us[int(number)].append(int(at_us))
-        return Written("written", len(batch))
-
-
-class NoLetters:
-    async def put(self, letters: Sequence[object]) -> Written:
-        raise SystemExit(f"bench: a dead letter: {letters[0]}")
-
-
-@dataclass
-class Run:
-    """What a run of the collector measured."""
-
-    points_per_s: float
-    wrong: int
-    cpu: float
-    memory_mb: float
-    missed: int
-    drift_ms: float
-    failures: int
+    A machine that others use is faster in one second than in the next, so the two work in short
+    stretches, ABBA ABBA ..., and what counts is the median of the ratios of neighbours.
+    """
+    names = ("collector", "bare")
+    contenders = {name: Contender(name, ports, options.registers) for name in names}
+    pairs: list[dict[str, dict[str, float]]] = []
+    try:
+        for turn in range(options.pairs):
+            order = names if turn % 2 else names[::-1]
+            pairs.append({name: contenders[name].work(options.seconds) for name in order})
+    finally:
+        for contender in contenders.values():
+            contender.close()
+    rates = {name: np.array([pair[name]["points_per_s"] for pair in pairs]) for name in names}
+    used = {name: np.array([pair[name]["cpu"] for pair in pairs]) for name in names}
+    ratios = rates["collector"] / rates["bare"]
+    low, middle, high = np.percentile(ratios, (25, 50, 75))
+    cpu_us = {name: np.median(used[name] / rates[name]) * 1e6 for name in names}
+    return {
+        "points_per_s": round(float(np.median(rates["collector"]))),
+        "bare_points_per_s": round(float(np.median(rates["bare"]))),
+        "ratio": round(float(middle), 3),
+        "ratio_quartiles": [round(float(low), 3), round(float(high), 3)],
+        "pairs": len(pairs),
+        "cpu_us_per_point": round(float(cpu_us["collector"]), 3),
+        "bare_cpu_us_per_point": round(float(cpu_us["bare"]), 3),
+        "wrong": int(pairs[-1]["collector"]["wrong"]),
+    }
 
 
-async def collect(ports: Sequence[int], profile: Profile, interval_s: float, seconds: float) -> Run:
-    """Run the collector over all slaves and return what it measured, the first second left out."""
-    registers = len(profile.points)
-    registry = registry_of(profile, len(ports))
-    counters, sink, stop = Counters(), CountingSink(registers), asyncio.Event()
-    decoders = DecoderSource("gh/{site}/{device}", {"load": RegisterCodec(profile)})
-    await decoders.adopt(registry)
-    now_s = asyncio.get_running_loop().time()
-    wanted = wanted_points(profile, interval_s)
+# ---- a second at a time ---------------------------------------------------------------------
 
-    def make(publish):
-        return [
-            make_bus(
-                Bus(
-                    f"b{n}", BusTransport.TCP, "tcp", 1.0, 0.0, 1.0, 5.0, 1, (("127.0.0.1", port),)
-                ),
-                [Attached(f"d{n}", 1, profile, wanted)],
-                publish,
-                now_s,
-                phase_s=interval_s * n / len(ports),
-            )
-            for n, port in enumerate(ports)
-        ]
 
+async def sustained(ports: Sequence[int], registers: int, seconds: float) -> dict[str, float]:
+    """Read every slave once a second; the first second is left out."""
     process = psutil.Process()
-    with tempfile.TemporaryDirectory() as folder:
-        async with Spool(Path(folder), counters) as spool:
-            journal = GapJournal(Path(folder) / "gaps.json", counters)
-            pipeline = Pipeline(spool, decoders, sink, NoLetters(), counters)
-            collector = ModbusCollector(make, spool, journal)
-            async with asyncio.TaskGroup() as tasks:
-                collecting = tasks.create_task(collector.run(stop))
-                storing = tasks.create_task(pipeline.run())
-                await asyncio.sleep(1.0)
-                began, cpu, readings = time.perf_counter(), process.cpu_times(), sink.readings
-                memory = 0
-                while time.perf_counter() - began < seconds:
-                    await asyncio.sleep(0.2)
-                    memory = max(memory, process.memory_info().rss)
-                took = time.perf_counter() - began
-                used, done = process.cpu_times(), sink.readings - readings
-                stop.set()
-                await asyncio.wait([collecting])
-                pipeline.stop()
-                await asyncio.wait([storing])
-    status = collector.status()
-    return Run(
-        points_per_s=done / took,
-        wrong=sink.wrong,
-        cpu=(used.user + used.system - cpu.user - cpu.system) / took,
-        memory_mb=memory / 1e6,
-        missed=sum(bus.counters.missed_turns for bus in status),
-        drift_ms=_drift_ms(sink.at_us, interval_s),
-        failures=sum(bus.counters.requests - bus.counters.replies for bus in status),
-    )
+    async with collecting(ports, registers, 1.0) as run:
+        await asyncio.sleep(1.0)
+        began_s, cpu, readings = time.perf_counter(), process.cpu_times(), run.sink.readings
+        memory = 0
+        while time.perf_counter() - began_s < seconds:
+            await asyncio.sleep(0.2)
+            memory = max(memory, process.memory_info().rss)
+        took_s = time.perf_counter() - began_s
+        used, done = process.cpu_times(), run.sink.readings - readings
+    work, status = run.work(), run.collector.status()
+    return {
+        "sustained_points_per_s": round(done / took_s),
+        "sustained_missed": sum(bus.counters.missed_turns for bus in status),
+        "drift_ms": round(_drift_ms(run.sink.at_us, 1.0), 1),
+        "cpu": round((used.user + used.system - cpu.user - cpu.system) / took_s, 3),
+        "memory": round(memory / 1e6, 1),
+        "failures": work.failures,
+        "wrong": work.wrong,
+    }
 
 
 def _drift_ms(at_us: dict[int, list[int]], interval_s: float) -> float:
@@ -372,44 +274,30 @@ async def requests_per_cycle() -> tuple[float, int]:
 # ---- all of it ------------------------------------------------------------------------------
 
 
-async def measure(options: argparse.Namespace) -> dict[str, float]:
+async def measure(options: argparse.Namespace) -> dict[str, object]:
     """Run everything and return the figures."""
-    profile = load_profile(options.registers)
+    loads = [os.getloadavg()[0]]
     slaves = SlaveProcesses(options.slaves, options.registers, options.processes)
-    ports = slaves.ports
     try:
-        bare_rates, rates, runs = [], [], []
-        for turn in range(options.turns):
-            say(f"bare loop {turn + 1} of {options.turns} ...")
-            bare_rates.append(await bare(ports, options.registers, options.seconds))
-            say(f"    {bare_rates[-1]:,.0f} points/s")
-            say(f"collector at full speed {turn + 1} of {options.turns} ...")
-            runs.append(await collect(ports, profile, 0.001, options.seconds))
-            rates.append(runs[-1].points_per_s)
-            say(f"    {rates[-1]:,.0f} points/s")
+        say(f"collector and bare loop in turns, {options.pairs} x {options.seconds:g} s each ...")
+        fast = await asyncio.to_thread(full_speed, slaves.ports, options)
+        say(f"    {fast['points_per_s']:,} and {fast['bare_points_per_s']:,} points/s")
+        loads.append(os.getloadavg()[0])
         say(f"{options.slaves} slaves x {options.registers} registers each second ...")
-        steady = await collect(ports, profile, 1.0, options.steady_seconds)
+        steady = await sustained(slaves.ports, options.registers, options.steady_seconds)
     finally:
         slaves.close()
     say("requests a cycle ...")
     requests, fewest = await requests_per_cycle()
-    wrong = steady.wrong + sum(run.wrong for run in runs)
     return {
-        "points_per_s": round(float(np.median(rates))),
-        "bare_points_per_s": round(float(np.median(bare_rates))),
-        "ratio": round(float(np.median(rates) / np.median(bare_rates)), 3),
+        **fast,
+        **steady,
+        "wrong": fast["wrong"] + steady["wrong"],
         "requests_per_cycle": requests,
         "requests_lower_bound": fewest,
-        "sustained_points_per_s": round(steady.points_per_s),
-        "sustained_missed": steady.missed,
-        "drift_ms": round(steady.drift_ms, 1),
-        "cpu": round(steady.cpu, 3),
-        "memory": round(steady.memory_mb, 1),
-        "memory_at_full_speed": round(max(run.memory_mb for run in runs), 1),
-        "failures": steady.failures,
-        "wrong": wrong,
         "slaves": options.slaves,
         "registers": options.registers,
+        "load_average": [round(load, 2) for load in loads],
     }
 
 
@@ -420,15 +308,16 @@ def main() -> None:
     parser.add_argument("--slaves", type=int, default=100)
     parser.add_argument("--registers", type=int, default=100)
     parser.add_argument("--processes", type=int, default=2, help="processes of slaves")
-    parser.add_argument("--turns", type=int, default=3, help="how often bare and full speed")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of bare and full speed, each")
+    parser.add_argument("--pairs", type=int, default=40, help="how often each of the two works")
+    parser.add_argument("--seconds", type=float, default=0.5, help="how long, each time")
     parser.add_argument("--steady-seconds", type=float, default=20.0)
     figures = asyncio.run(measure(parser.parse_args()))
     if "--json" in sys.argv:
         print(json.dumps(figures))
         return
     for name, value in figures.items():
-        print(f"{name:24} {value:>14,}")
+        shown = str(value) if isinstance(value, list) else f"{value:,}"
+        print(f"{name:24} {shown:>14}")
 
 
 if __name__ == "__main__":
