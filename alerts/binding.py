@@ -32,7 +32,7 @@ from alerts.segments import LONG_AGO, NEVER
 from alerts.zone import calendar
 from devices.derived import FORMULAS
 from devices.registry import Registry
-from devices.series import Series
+from devices.series import Series, Transport
 from devices.site import Placement, Site, SiteKind
 
 
@@ -116,7 +116,12 @@ class _Binder:
     def __init__(self, registry: Registry, surroundings: Surroundings) -> None:
         self._registry = registry
         self._surroundings = surroundings
-        self._series = [s for s in registry.series.values() if s.code in registry.series_ids]
+        numbered = [s for s in registry.series.values() if s.code in registry.series_ids]
+        self._unmeasured = {s.code for s in numbered if _is_derived(registry, s)}
+        # What a formula makes of readings is computed here too: it must not wait for a database.
+        self._series = [
+            s for s in numbered if s.code not in self._unmeasured or s.quantity not in FORMULAS
+        ]
         self._by_site: dict[str, list[Series]] = defaultdict(list)
         self._by_quantity: dict[str, list[Series]] = defaultdict(list)
         self._above: dict[str, tuple[Site, ...]] = {}
@@ -202,7 +207,7 @@ class _Binder:
         candidates = (
             [s for name in dict.fromkeys(wanted) for s in self._by_quantity[name]]
             if wanted
-            else self._series
+            else [s for s in self._series if s.code not in self._unmeasured]
         )
         for series in candidates:
             fits = not measure.channel or series.channel == measure.channel
@@ -304,7 +309,9 @@ class _Binder:
         return [
             series
             for series in among
-            if (not quantities or series.quantity in quantities)
+            if (
+                series.quantity in quantities if quantities else series.code not in self._unmeasured
+            )
             and (not measure.channel or series.channel == measure.channel)
             and self._is_wanted(rule, series, measure.placement)
         ]
@@ -384,6 +391,14 @@ class _Binder:
         series = [self._registry.series[code] for codes in leaves for code in codes]
         listed = all(self._tags(one) & accepted for one in series)
         return Label.EXCEEDANCE if listed else Label.INDICATIVE
+
+
+def _is_derived(registry: Registry, series: Series) -> bool:
+    """Tell whether nobody measures *series*: a rule looks at it only by its quantity's name.
+
+    Its silence is that of its inputs.
+    """
+    return registry.device[series.device].transport is Transport.DERIVED
 
 
 def _compiled(rule: Rule, trees: Sequence[Condition]) -> Program:

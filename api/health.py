@@ -74,8 +74,36 @@ class EdgeHealth:
 
 
 @dataclass(frozen=True, slots=True)
+class AlertHealth:
+    """How alerts are judged and kept; *open* counts them by severity.
+
+    *failed_rules* are out of use, with the reason; *packs_left_out* mistakes keep own packs out of
+    force.  *overdue* subjects wait for history to be judged again, *unsaved* rows for the database.
+    *lag_s* is how long the newest reading took from its receipt to its judgement.  *revised*,
+    *dropped*, *transitions* (by kind) and *notices* (by what they say) are totals since the start.
+    """
+
+    judging: bool
+    reason: str = ""
+    bindings: int = 0
+    open: Mapping[str, int] = field(default_factory=dict)
+    failed_rules: Mapping[str, str] = field(default_factory=dict)
+    packs_left_out: int = 0
+    overdue: int = 0
+    revised: int = 0
+    unsaved: int = 0
+    dropped: int = 0
+    lag_s: float = 0.0
+    transitions: Mapping[str, int] = field(default_factory=dict)
+    notices: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
-    """What every part of the service says of itself; *spool* is None where nothing is ingested."""
+    """What every part of the service says of itself.
+
+    *spool* is None where nothing is ingested, *alerts* where nothing is judged.
+    """
 
     version: str
     database: DatabaseHealth
@@ -83,6 +111,7 @@ class Health:
     brokers: tuple[BrokerHealth, ...] = ()
     buses: tuple[BusHealth, ...] = ()
     edges: tuple[EdgeHealth, ...] = ()
+    alerts: AlertHealth | None = None
 
 
 class Condition(StrEnum):
@@ -97,8 +126,8 @@ def condition(health: Health) -> Condition:
     """Return the worst that any part of *health* stands for.
 
     Without the database nothing can be read, without room in the spool nothing can be accepted:
-    that is unavailable.  A broker, a bus, a device on one or on an edge node that is away, or a
-    spool that falls behind, is degraded.
+    that is unavailable.  A broker, a bus, a device on one or on an edge node that is away, a spool
+    that falls behind, a rule that is out of use or alerts that cannot be kept is degraded.
     """
     spool = health.spool
     if not health.database.reachable or (spool and not spool.accepting):
@@ -111,5 +140,8 @@ def condition(health: Health) -> Condition:
     if any(one.state == "down" for bus in health.buses for one in bus.devices):
         return Condition.DEGRADED
     if spool and spool.lag_s > SLOW_AFTER_S:
+        return Condition.DEGRADED
+    alerts = health.alerts
+    if alerts and (alerts.failed_rules or alerts.packs_left_out or alerts.reason):
         return Condition.DEGRADED
     return Condition.OK

@@ -20,7 +20,7 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from api.health import Health
+from api.health import AlertHealth, Health
 from ingest.counters import HELP, Counters
 
 MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -123,6 +123,42 @@ def _gauges(health: Health) -> Iterator[Metric]:
         edges.add_metric([edge.address], float(edge.online))
     yield edges
     yield from _bus_metrics(health)
+    if health.alerts is not None:
+        yield from _alert_metrics(health.alerts)
+
+
+def _alert_metrics(alerts: AlertHealth) -> Iterator[Metric]:
+    for name, text, value in (
+        ("judging", "Whether readings are judged by the rules", alerts.judging),
+        ("bindings", "Rules on subjects that are judged", alerts.bindings),
+        ("failed_rules", "Rules that raised an error and are out of use", len(alerts.failed_rules)),
+        ("mistakes", "Mistakes that keep own packs out of force", alerts.packs_left_out),
+        ("overdue", "Subjects whose history waits to be judged again", alerts.overdue),
+        ("unsaved", "Rows of alerts that wait for the database", alerts.unsaved),
+        ("lag_seconds", "From the receipt of the newest reading to its judgement", alerts.lag_s),
+    ):
+        gauge = GaugeMetricFamily(f"greenhouse_alerts_{name}", text)
+        gauge.add_metric([], float(value))
+        yield gauge
+    standing = GaugeMetricFamily("greenhouse_alerts_open", "Open alerts", labels=["severity"])
+    for severity, number in alerts.open.items():
+        standing.add_metric([severity], number)
+    yield standing
+    for name, text, value in (
+        ("revisions", "Subjects whose history was judged again", alerts.revised),
+        ("dropped", "Rows of alerts that never came to the database", alerts.dropped),
+    ):
+        counter = CounterMetricFamily(f"greenhouse_alerts_{name}", text)
+        counter.add_metric([], value)
+        yield counter
+    for name, text, label, numbers in (
+        ("transitions", "Lines of alerts' histories", "kind", alerts.transitions),
+        ("notices", "Notices", "told", alerts.notices),
+    ):
+        counter = CounterMetricFamily(f"greenhouse_alerts_{name}", text, labels=[label])
+        for word, number in numbers.items():
+            counter.add_metric([word], number)
+        yield counter
 
 
 def _bus_metrics(health: Health) -> Iterator[Metric]:

@@ -235,6 +235,24 @@ class BusHealthShape(_Shape):
     counts: dict[str, int]
 
 
+class AlertHealthShape(_Shape):
+    """How alerts are judged and kept; totals count since the start."""
+
+    judging: bool
+    reason: str
+    bindings: int
+    open: dict[str, int]
+    failed_rules: dict[str, str]
+    packs_left_out: int
+    overdue: int
+    revised: int
+    unsaved: int
+    dropped: int
+    lag_s: float
+    transitions: dict[str, int]
+    notices: dict[str, int]
+
+
 class HealthShape(_Shape):
     """How the service is; the parts are only told to who may read."""
 
@@ -254,3 +272,4 @@ class EdgeHealthShape(_Shape):
 
 
     edges: list[EdgeHealthShape] | None = None
+    alerts: AlertHealthShape | None = None

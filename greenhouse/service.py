@@ -38,6 +38,7 @@ from devices.codecs.library import CODECS
 from devices.derivation import input_ids
 from devices.registry import Registry
 from devices.site_file import BrokerEntry, SiteFile
+from greenhouse.alerting.room import AlertRoom
 from greenhouse.command_desk import CommandDesk
 from greenhouse.derivation_keeper import DerivationKeeper
 from greenhouse.registry_keeper import RegistryKeeper
@@ -138,6 +139,7 @@ async def run_service(
             if pipeline is not None and house.pipeline is not None:
                 house.pipeline.stop()
                 await asyncio.wait([pipeline])
+            await house.alerts.close(plan.settings.stop_timeout_s / 5)
             for task in background:
                 task.cancel()
     _log.info("stopped")
@@ -168,6 +170,16 @@ class _House:
         self.mqtt_settings: MqttSettings | None = None
         self.sparkplug: SparkplugRoom | None = None
         self.modbus: ModbusCollector | None = None
+        self.alerts = AlertRoom(
+            plan.site_file,
+            plan.path,
+            pool,
+            lambda: self.registry.current,
+            self.counters,
+            self.prepared,
+            folder / "alerts" if plan.ingest else None,
+            self._spool_lag_s,
+        )
         self.commands = CommandStore(pool)
         self.desk: CommandDesk | None = None
 
@@ -195,6 +207,7 @@ class _House:
             house.writer,
             house.letters,
             house.counters,
+            (house.alerts.listener,),
             stop_deadline_s=settings.stop_timeout_s / 2,
             retry_cap_s=5.0,
         )
@@ -260,7 +273,10 @@ class _House:
 
     def background(self) -> dict[str, Coroutine[None, None, None]]:
         """Return what runs beside the flow of readings, by the name of its task."""
-        work: dict[str, Coroutine[None, None, None]] = {"registry": self._keep_registry()}
+        work: dict[str, Coroutine[None, None, None]] = {
+            "registry": self._keep_registry(),
+            "alerts": self.alerts.run(),
+        }
         if self.spool is not None:
             inlet = self.sparkplug.inlet if self.sparkplug is not None else self.spool
             replayer = Replayer(self.letters, inlet)
@@ -329,6 +345,8 @@ class _House:
             tokens=Tokens(settings.tokens),
             inlet=self.spool,
             commands=self.desk,
+            alerts=self.alerts.desk,
+            packs=self.alerts.packs,
             command_shelf=self.commands,
             settings=ApiSettings(
                 open_loopback_reads=settings.open_loopback_reads, docs=settings.api_docs
@@ -350,7 +368,11 @@ class _House:
             brokers=self._broker_health(),
             buses=self._bus_health(),
             edges=self.sparkplug.health() if self.sparkplug is not None else (),
+            alerts=self.alerts.health(),
         )
+
+    def _spool_lag_s(self) -> float:
+        return self.spool.lag(time.time_ns() // 1000).age_s if self.spool is not None else 0.0
 
     def _spool_health(self) -> SpoolHealth | None:
         if self.spool is None:

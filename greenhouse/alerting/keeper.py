@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
+from alerts.binding import Surroundings
 from alerts.engine import Engine, Overdue, Settings
 from alerts.episode import Change, RuleFailure, Transition
 from alerts.errors import SnapshotError
@@ -636,6 +637,11 @@ class AlertKeeper:
     def loaded(self) -> LoadedRules:
         """The packs in force, and what is wrong with others."""
         return self._loaded
+
+    @property
+    def surroundings(self) -> Surroundings:
+        """Tags and plantings of the site file."""
+        return self._source.surroundings
 
     @property
     def built(self) -> BuiltEngine | None:
