@@ -14,6 +14,7 @@ MESSAGES = (
     "tasmota/asia-shanghai",
     "zigbee2mqtt",
     "value",
+    "esphome",
     "sparkplug",
 )
 FRAMES = (

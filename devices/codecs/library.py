@@ -57,6 +57,7 @@ def _codecs() -> dict[str, Codec]:
         "tasmota/asia-shanghai": TasmotaCodec(ZoneInfo("Asia/Shanghai")),
         "zigbee2mqtt": Zigbee2MqttCodec(),
         "value": ValueCodec(),
+        "esphome": ValueCodec(),  # its topics say what a value is
         "sparkplug": SparkplugCodec(),
     }
     frames = _frames()
