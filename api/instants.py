@@ -8,6 +8,8 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, WithJsonSchema
 
+from devices.duration import parse_duration_s
+
 _RFC3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]+)?)?"
     r"(?P<zone>[Zz]|[+-][0-9]{2}:?[0-9]{2})?"
@@ -50,6 +52,22 @@ def parse_instant_us(text: str) -> int:
     if not _EPOCH <= instant < _LATEST:
         raise ValueError(f"{_EXPECTED}, from 1970 to 2199")
     return (instant - _EPOCH) // _US
+
+
+_AGO = re.compile(r"[0-9]{1,6}(\.[0-9]+)? ?(min|[shd])|P.{1,20}")
+
+
+def moment_us(text: str, before_us: int) -> int:
+    """Return *text* as an instant, or as the moment that lies a duration before *before_us*.
+
+    Raises ValueError that says what was expected.
+    """
+    if _AGO.fullmatch(text):
+        return before_us - round(parse_duration_s(text) * 1e6)
+    try:
+        return parse_instant_us(text)
+    except ValueError as error:
+        raise ValueError(f"{error}; or how long ago, such as 90d") from error
 
 
 def format_instant(at_us: int) -> str:

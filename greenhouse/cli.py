@@ -1,4 +1,4 @@
-"""The command line: ``greenhouse check | apply | run | demo | dead-letters | quantities``.
+"""The command line: ``greenhouse check | apply | run | demo | alerts | dead-letters | ...``.
 
 A command imports the rooms that it needs when it is called: all of them take a second to load, and
 ``check`` needs none.
@@ -14,15 +14,16 @@ import sys
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from devices.document import nearest
-from devices.errors import DocumentError
 from devices.quantity import QUANTITIES
+from greenhouse.cli_alerts import alerts
+from greenhouse.console import UNDONE, load_settings, load_site_file, refuse, with_database
 from greenhouse.logs import configure_logging
-from greenhouse.settings import Settings, SettingsError, describe, read_settings
+from greenhouse.settings import Settings, SettingsError, describe
 
 if TYPE_CHECKING:
     from devices.bus import Bus
@@ -35,10 +36,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
-# Exit codes: 0 done, 1 could not be done now, 2 something given to us is wrong.
-UNDONE = 1
-WRONG = 2
-
 _ASK_EVERY_S = 0.2
 
 
@@ -46,6 +43,9 @@ _ASK_EVERY_S = 0.2
 @click.version_option(package_name="greenhouse-monitor", prog_name="greenhouse")
 def main() -> None:
     """Monitoring for demonstration greenhouses."""
+
+
+main.add_command(alerts)
 
 
 @main.command()
@@ -74,7 +74,7 @@ def quantities(medium: str | None) -> None:
         if medium in (None, q.medium.value)
     ]
     if not rows:
-        _refuse(f"got medium {medium!r}, expected one of air, soil, water, fertigation, weather")
+        refuse(f"got medium {medium!r}, expected one of air, soil, water, fertigation, weather")
     widths = [max(len(row[i]) for row in rows) for i in range(5)]
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row[:5], widths, strict=True)]
@@ -98,7 +98,7 @@ def apply(file: Path) -> None:
             store = RegistryStore(pool)
             return await store.apply(site_file.registry, site_file.retention_s)
 
-    changes = _with_database(work())
+    changes = with_database(work())
     click.echo(f"{file}: {changes}" if changes else f"{file}: nothing to change")
 
 
@@ -115,7 +115,7 @@ def run(file: Path, no_ingest: bool, no_api: bool) -> None:
     from storage.errors import StorageError
 
     if no_ingest and no_api:
-        _refuse("got --no-ingest and --no-api, expected at most one of them")
+        refuse("got --no-ingest and --no-api, expected at most one of them")
     site_file = load_site_file(file)
     settings = load_settings()
     configure_logging(settings.log_level, settings.log_format)
@@ -129,9 +129,9 @@ def run(file: Path, no_ingest: bool, no_api: bool) -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_until_signalled(plan, listening))
     except BaseExceptionGroup as group:
-        _refuse("\n".join(_causes(group)))
+        refuse("\n".join(_causes(group)))
     except (SettingsError, IngestError, StorageError) as error:
-        _refuse(str(error))
+        refuse(str(error))
 
 
 async def _until_signalled(plan: Plan, listening: Callable[[int], None]) -> None:
@@ -262,18 +262,7 @@ def _with_letters(
         async with Pool(settings.dsn) as pool:
             return await work(DeadLetterStore(pool))
 
-    return _with_database(with_store())
-
-
-def _with_database(work: Coroutine[None, None, T]) -> T:
-    """Run *work*; say in one line why the database did not let it."""
-    from storage.errors import StorageError
-
-    try:
-        return asyncio.run(work)
-    except StorageError as error:
-        click.echo(f"the database: {error}", err=True)
-        sys.exit(UNDONE)
+    return with_database(with_store())
 
 
 @main.group()
@@ -309,7 +298,7 @@ def modbus_read_command(
     site_file = load_site_file(file)
     chosen = _profile(site_file, profile) if profile else None
     if chosen is None and address is None:
-        _refuse("got neither --profile nor --address, expected one of them")
+        refuse("got neither --profile nor --address, expected one of them")
 
     async def work() -> list[str]:
         async with opened(_bus(site_file, bus), asyncio.get_running_loop().time()) as line:
@@ -355,7 +344,7 @@ def _bus(site_file: SiteFile, code: str) -> Bus:
         if bus.code == code:
             return bus
     known = ", ".join(bus.code for bus in site_file.buses) or "none: the file has no buses"
-    _refuse(f"got bus {code!r}, expected one of {known}")
+    refuse(f"got bus {code!r}, expected one of {known}")
 
 
 def _profile(site_file: SiteFile, name: str) -> Profile:
@@ -367,7 +356,7 @@ def _profile(site_file: SiteFile, name: str) -> Profile:
                 return slave.profile
     if name not in shipped_profile_names():
         hint = nearest(name, shipped_profile_names())
-        _refuse(f"got profile {name!r}, expected one that greenhouse profiles lists ({hint}?)")
+        refuse(f"got profile {name!r}, expected one that greenhouse profiles lists ({hint}?)")
     return shipped_profile(name)
 
 
@@ -378,7 +367,7 @@ def _on_the_bus(work: Coroutine[None, None, T]) -> T:
     try:
         return asyncio.run(work)
     except ValueError as error:  # a request that no device could be asked
-        _refuse(str(error))
+        refuse(str(error))
     except IngestError as error:
         click.echo(f"the bus: {error}", err=True)
         sys.exit(UNDONE)
@@ -396,29 +385,3 @@ def profiles() -> None:
         click.echo(f"    {keys}")
         for _, caveat in profile.caveats:
             click.echo(f"    note: {caveat}")
-
-
-def load_site_file(file: Path) -> SiteFile:
-    """Read and check *file*; print every mistake and end with code 2 when there is one."""
-    from greenhouse.site_files import read_site_files
-
-    try:
-        return read_site_files(file)
-    except DocumentError as error:
-        count = len(error.mistakes)
-        _refuse(f"{error}\n{count} mistake{'s' if count > 1 else ''} in {file}")
-    except (OSError, UnicodeDecodeError) as error:
-        _refuse(f"{file}: cannot be read: {error}")
-
-
-def load_settings() -> Settings:
-    """Read the environment; print every mistake and end with code 2 when there is one."""
-    try:
-        return read_settings()
-    except SettingsError as error:
-        _refuse(str(error))
-
-
-def _refuse(text: str) -> NoReturn:
-    click.echo(text, err=True)
-    sys.exit(WRONG)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -14,7 +13,7 @@ from alerts.pack_library import shipped_pack, shipped_pack_names
 from alerts.rule import Rule
 from api.actor import decoded, refused
 from api.catalogue import sites_below
-from api.instants import parse_instant_us
+from api.instants import moment_us
 from api.packs import checked
 from api.parameters import ServicesIn
 from api.problems import RETRY_AFTER_S, Finding, Problem, ProblemBody, shown
@@ -33,11 +32,8 @@ from api.routes.packs import on_disk
 from api.routes.rules import BODY_PROBLEMS, TEXTS, Text, described, force_of, read_body
 from api.services import Services
 from devices.document import nearest
-from devices.duration import parse_duration_s
 
 router = APIRouter(tags=["rules"])
-
-_AGO = re.compile(r"\d{1,6}(\.\d+)? ?(min|[shd])|P.{1,20}")
 
 
 class _Rules(msgspec.Struct, forbid_unknown_fields=True):
@@ -208,12 +204,9 @@ def _pack_rules(
 def _moment(name: str, text: str, now_us: int, findings: list[Finding]) -> int:
     """Return an instant, or the moment that lies a duration before *now_us*."""
     try:
-        if _AGO.fullmatch(text):
-            return now_us - round(parse_duration_s(text) * 1e6)
-        return parse_instant_us(text)
+        return moment_us(text, now_us)
     except ValueError as error:
-        expected = f"{error}; or how long ago, such as 90d"
-        findings.append(Finding(f"body.{name}", shown(text), expected))
+        findings.append(Finding(f"body.{name}", shown(text), str(error)))
         return now_us
 
 
