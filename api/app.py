@@ -24,6 +24,7 @@ from api.routes import (
     commands,
     evidence,
     latest,
+    onboarding,
     packs,
     readings,
     reference,
@@ -115,7 +116,18 @@ def _versioned() -> APIRouter:
     """Return the routes under /api/v1; who may not read hears nothing more than that."""
     router = APIRouter(prefix=PREFIX, responses=_PROBLEMS)
     checks = [Depends(require_read), Depends(known_parameters_only), Depends(registry_known)]
-    for room in (catalogue, latest, evidence, commands, alerts, silences, rules, packs, replays):
+    for room in (
+        catalogue,
+        latest,
+        evidence,
+        commands,
+        alerts,
+        silences,
+        rules,
+        packs,
+        replays,
+        onboarding,
+    ):
         router.include_router(room.router, dependencies=checks)
     router.include_router(readings.router, dependencies=checks)
 

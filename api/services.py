@@ -13,6 +13,7 @@ from fastapi import Request
 from api.alerts import AlertDesk, PackShelf
 from api.commands import CommandDesk, CommandShelf
 from api.health import Health
+from api.onboarding import OnboardingDesk
 from api.replays import Turnstile
 from api.tokens import Tokens
 from devices.gap import Gap
@@ -107,7 +108,8 @@ class Services:
     *registry* returns what is in use now; *archive* the same with retired series after it, whose
     readings can still be asked for by name (the registry itself if None).  *inlet* is None in a
     process that only reads, *commands* in one that polls no bus, *command_shelf* where nobody keeps
-    any, *alerts* and *packs* where no rules are judged.  *replays* lets one replay through at a
+    any, *alerts* and *packs* where no rules are judged, *onboarding* where the site file is not at
+    hand.  *replays* lets one replay through at a
     time, *packs_lock* one change of a pack.  *now_us* is the clock, microseconds since 1970 UTC.
     """
 
@@ -124,6 +126,7 @@ class Services:
     command_shelf: CommandShelf | None = None
     alerts: AlertDesk | None = None
     packs: PackShelf | None = None
+    onboarding: OnboardingDesk | None = None
     replays: Turnstile = field(default_factory=Turnstile)
     packs_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     settings: ApiSettings = field(default_factory=ApiSettings)

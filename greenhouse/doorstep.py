@@ -20,6 +20,7 @@ from ingest.pipeline import DecoderSource
 from storage.dead_letters import DeadLetterStore
 from storage.errors import StorageError
 from storage.outcome import Outcome
+from storage.pool import Pool
 from storage.unclaimed import UnclaimedStore
 
 _log = logging.getLogger(__name__)
@@ -29,28 +30,27 @@ _EVERY_S = 0.5
 class Doorstep:
     """A `ingest.collector.DeadLetterSink` that keeps letters in *letters* and notes strangers.
 
-    *decoders* knows who is described; *templates* are those of the broker's topics.
+    *decoders* knows who is described, and the templates of topics; the notes go to *pool*.
     """
 
     def __init__(
         self,
         letters: DeadLetterStore,
-        store: UnclaimedStore,
+        pool: Pool,
         decoders: DecoderSource,
         counters: Counters,
-        templates: Sequence[str],
     ) -> None:
         self._letters = letters
-        self._store = store
+        self._store = UnclaimedStore(pool)
         self._decoders = decoders
         self._counters = counters
-        self._gathering = Gathering(_strangers(templates))
+        self._gathering = Gathering(_strangers(decoders.topics))
         self._pending: list[Unclaimed] = []
         self._settled = -1
         self._problem = ""
 
     def use(self, templates: Sequence[str]) -> None:
-        """Tell strangers apart by *templates* from now on."""
+        """Tell strangers apart by *templates* of topics from now on."""
         self._gathering.strangers = _strangers(templates)
 
     async def put(self, letters: Sequence[DeadLetter]) -> Outcome:

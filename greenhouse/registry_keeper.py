@@ -25,7 +25,7 @@ class RegistryKeeper:
 
     *cache* is the file by which readings are decoded when the database is away at the start: series
     keep their numbers, so what was right yesterday is right now.  *adopting* is told every new
-    registry before anything is decoded by it.
+    registry before anything is decoded by it; *following*, if set, is awaited before that.
     """
 
     def __init__(
@@ -40,6 +40,7 @@ class RegistryKeeper:
         self._store = RegistryStore(pool)
         self._decoders = decoders
         self._cache = cache
+        self.following: Callable[[Registry], Awaitable[None]] | None = None
         self.current = Registry()
         self.archive = Registry()
         self.edition: Edition | None = None
@@ -82,6 +83,14 @@ class RegistryKeeper:
             except StorageError as error:
                 self._note(error)
 
+    async def catch_up(self) -> None:
+        """Take up the registry now if it is newer, for whoever has just changed it."""
+        try:
+            if await self._store.revision() != self.current.revision:
+                await self._load()
+        except StorageError as error:
+            self._note(error)  # `follow` will see it, too
+
     async def _load(self) -> None:
         archive = await self._store.load(include_retired=True)
         registry = await self._store.load()
@@ -94,6 +103,8 @@ class RegistryKeeper:
             _log.warning("the registry cannot be remembered in %s: %s", self._cache, error)
 
     async def _adopt(self, registry: Registry, archive: Registry) -> None:
+        if self.following is not None:
+            await self.following(registry)
         self.current, self.archive = registry, archive
         self._adopting(registry)
         if await self._decoders.adopt(registry):

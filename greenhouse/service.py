@@ -41,10 +41,13 @@ from devices.site_file import BrokerEntry, SiteFile
 from greenhouse.alerting.room import AlertRoom
 from greenhouse.command_desk import CommandDesk
 from greenhouse.derivation_keeper import DerivationKeeper
+from greenhouse.doorstep import Doorstep
+from greenhouse.onboarding import Onboarding
 from greenhouse.registry_keeper import RegistryKeeper
 from greenhouse.replayer import Replayer
 from greenhouse.settings import Settings, SettingsError, read_secret
 from greenhouse.site_files import Codecs, attached, site_file_filters
+from greenhouse.site_follower import SiteFollower
 from greenhouse.sparkplug import SparkplugRoom
 from ingest.collector import Inlet
 from ingest.counters import Counters
@@ -158,6 +161,7 @@ class _House:
         codecs = Codecs(CODECS, plan.site_file)
         self.decoders = DecoderSource(broker.templates if broker else _DEFAULT_TOPIC, codecs)
         folder = plan.settings.spool_dir
+        self.doorstep = Doorstep(self.letters, pool, self.decoders, self.counters)
         self.registry = RegistryKeeper(
             pool, self.decoders, folder / "registry.json", self._watch_inputs
         )
@@ -205,13 +209,15 @@ class _House:
             house.spool,
             house.decoders,
             house.writer,
-            house.letters,
+            house.doorstep,
             house.counters,
             (house.alerts.listener,),
             stop_deadline_s=settings.stop_timeout_s / 2,
             retry_cap_s=5.0,
         )
         await house.registry.recall()
+        follower = SiteFollower(plan.path, house.decoders, house.doorstep, lambda: house.mqtt)
+        house.registry.following = follower.follow
         await house.journal.recall()
         if mqtt is not None:
             house.mqtt_settings = mqtt
@@ -282,6 +288,7 @@ class _House:
             replayer = Replayer(self.letters, inlet)
             work["gaps"] = self.journal.deliver(self.gaps.put, _GAPS_RETRY_S)
             work["replays"] = replayer.run()
+            work["unclaimed"] = self.doorstep.run()
             work["maintenance"] = self._maintain()
             work["derivations"] = self._derive()
         broker, mqtt = self.plan.site_file.broker, self.mqtt
@@ -347,6 +354,7 @@ class _House:
             commands=self.desk,
             alerts=self.alerts.desk,
             packs=self.alerts.packs,
+            onboarding=Onboarding(self.plan.path, self.pool, self.registry.catch_up),
             command_shelf=self.commands,
             settings=ApiSettings(
                 open_loopback_reads=settings.open_loopback_reads, docs=settings.api_docs

@@ -91,6 +91,11 @@ class DecoderSource:
         return self._decoder is not None
 
     @property
+    def topics(self) -> tuple[str, ...]:
+        """The templates of topics."""
+        return (self._topics,) if isinstance(self._topics, str) else tuple(self._topics)
+
+    @property
     def revision(self) -> int | None:
         """The revision of the registry that is decoded by; None before the first."""
         return None if self._decoder is None else self._decoder.revision
