@@ -10,12 +10,13 @@ from pathlib import Path
 
 from api.health import EdgeHealth
 from devices.registry import Registry
-from devices.sparkplug import SparkplugEntry, addresses
+from devices.sparkplug import PAYLOAD, SparkplugEntry, addresses
 from ingest.collector import GapLedger
 from ingest.counters import Counters
 from ingest.mqtt.settings import MqttSettings
+from ingest.sparkplug.agreement import disagreements
 from ingest.sparkplug.host import SparkplugHost
-from ingest.sparkplug.inlet import SparkplugInlet
+from ingest.sparkplug.inlet import PartyStatus, SparkplugInlet
 from ingest.sparkplug.session import Rules
 from ingest.sparkplug.shelf import Shelf
 from ingest.sparkplug.topic import Kind, Subject, write_topic
@@ -54,6 +55,7 @@ class SparkplugRoom:
         self._known = self._applied
         self._spool = spool
         self._letters = letters
+        self._disagreements: dict[str, tuple[object, object, str]] = {}
         rules = Rules(round(self._entry.reorder_timeout * 1e6), self._entry.rebirth)
         self.inlet = SparkplugInlet(
             spool,
@@ -94,6 +96,7 @@ class SparkplugRoom:
         """Have the letters that waited for a birth sent in again, when all of them are stored."""
         while True:
             await asyncio.sleep(_REPLAY_EVERY_S)
+            self._compare()
             for node, born_us in self.inlet.reborn().items():
                 now_us = time.time_ns() // 1000
                 lag = self._spool.lag(now_us)
@@ -113,9 +116,31 @@ class SparkplugRoom:
                     _log.info("sparkplug: %d letters of %s wait no longer", wanted, node)
                 self.inlet.note_replayed(node, born_us)
 
+    def _compare(self) -> None:
+        """Hold births, and devices, that are new to each other; say once what differs."""
+        registry = self._registry()
+        devices = {
+            str(device.settings.get("address")): device
+            for device in registry.devices
+            if device.payload == PAYLOAD
+        }
+        for address, certificate in self.inlet.certificates().items():
+            device = devices.get(address)
+            known = self._disagreements.get(address)
+            if device is None or (known and known[:2] == (certificate, device)):
+                continue
+            text = "; ".join(disagreements(device, certificate))
+            self._disagreements[address] = (certificate, device, text)
+            if text and (known is None or known[2] != text):
+                _log.warning("sparkplug: %s: %s", address, text)
+
     def health(self) -> tuple[EdgeHealth, ...]:
         """Return how every edge node and every device of it is."""
         return tuple(
-            EdgeHealth(one.address, one.online, one.since_us, one.problem)
+            EdgeHealth(one.address, one.online, one.since_us, self._reason(one))
             for one in self.inlet.status()
         )
+
+    def _reason(self, status: PartyStatus) -> str:
+        told = self._disagreements.get(status.address)
+        return "; ".join(text for text in (status.problem, told[2] if told else "") if text)

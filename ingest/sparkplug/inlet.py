@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from devices.gap import Gap
 from ingest.collector import Arrival, GapLedger, Inlet
 from ingest.counters import Counters
-from ingest.sparkplug.session import NodeState, Rules, due_at_us, tick
+from ingest.sparkplug.session import Certificate, NodeState, Rules, due_at_us, tick
 from ingest.sparkplug.shelf import Shelf
 from ingest.sparkplug.topic import Node, is_sparkplug
 from ingest.sparkplug.translation import Translation, source, translate
@@ -155,6 +155,15 @@ class SparkplugInlet:
         """Forget that letters of *node* wait, unless it was born again after *until_us*."""
         if self._reborn.get(node) == until_us:
             del self._reborn[node]
+
+    def certificates(self) -> dict[str, Certificate]:
+        """Return the certificates that hold now, by address."""
+        return {
+            f"{node}/{name}" if name else str(node): party.birth
+            for node, state in self._states.items()
+            for name, party in (("", state.itself), *state.devices.items())
+            if party.valid and party.birth is not None
+        }
 
     def status(self) -> tuple[PartyStatus, ...]:
         """Return how every node and every device of it is, nodes first."""
