@@ -260,20 +260,23 @@ def _rank(check: Check) -> int:
 
 
 def read_checks(document: Document, registry: Registry, mistakes: list[Mistake]) -> Checks:
-    """Return what the list ``checks`` of *document* says, adding every mistake to *mistakes*."""
+    """Return what the list ``checks`` of *document* says, adding every mistake to *mistakes*.
+
+    Where there are mistakes already the names may be right: *registry* then lacks what is wrong.
+    """
+    blame_names = not mistakes
     data = document.data.get("checks") if isinstance(document.data, dict) else None
     if data is None:
         return Checks()
     if not isinstance(data, list):
-        mistakes.append(document.mistake(("checks",), data, "a list"))
-        return Checks()
+        return Checks()  # told where the shape of the file is checked
     entries: list[Check] = []
     twins: list[Twins] = []
     for index in range(len(data)):
         path: Path = ("checks", index)
         entry = validate_part(document, path, CheckEntry, mistakes)
         if entry is not None:
-            _Reader(document, path, registry, mistakes).read(entry, entries, twins)
+            _Reader(document, path, registry, mistakes, blame_names).read(entry, entries, twins)
     return Checks(tuple(entries), tuple(twins))
 
 
@@ -285,9 +288,11 @@ class _Reader:
     path: Path
     registry: Registry
     mistakes: list[Mistake]
+    blame_names: bool
 
     def wrong(self, key: str, got: object, expected: str, hint: str = "") -> None:
-        self.mistakes.append(self.document.mistake((*self.path, key), got, expected, hint))
+        path = (*self.path, key) if key else self.path
+        self.mistakes.append(self.document.mistake(path, got, expected, hint))
 
     def read(self, entry: CheckEntry, entries: list[Check], twins: list[Twins]) -> None:
         before = len(self.mistakes)
@@ -315,7 +320,7 @@ class _Reader:
         }
         for key, names in known.items():
             name = getattr(entry, key)
-            if name is not None and name not in names:
+            if name is not None and name not in names and self.blame_names:
                 kind = "series" if key == "twin" else key
                 self.wrong(key, name, f"the name of a known {kind}", nearest(name, names))
 

@@ -16,6 +16,7 @@ from zoneinfo import available_timezones
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from devices.bus import Bus, read_bus
+from devices.checks import Checks, read_checks
 from devices.derivation import read_derived
 from devices.document import Document, Path, load, nearest, validate_part
 from devices.duration import parse_duration_s
@@ -194,6 +195,7 @@ class SiteDocument(_Entry):
     sparkplug: Any = None
     mappings: list[Any] = []
     packs: list[str] | None = None
+    checks: list[Any] = []
     devices: list[Any] = []
 
 
@@ -213,7 +215,8 @@ class SiteFile:
     *retention_s* maps a quantity (or ``default``) to how long its raw readings are kept.  *slaves*
     are the Modbus devices by the code of their bus, in the order of the file, *mappings* the
     payloads that it describes by name, *growing* what it says for the rules, *sparkplug* how we
-    behave as a host.  *document* tells places to whoever checks more.
+    behave as a host, *checks* what readings are held against.  *document* tells places to whoever
+    checks more.
     """
 
     registry: Registry
@@ -225,6 +228,7 @@ class SiteFile:
     mappings: Mapping[str, PayloadMapping] = field(default_factory=dict)
     growing: Growing = field(default_factory=Growing)
     sparkplug: SparkplugEntry | None = None
+    checks: Checks = field(default_factory=Checks)
 
 
 def read_site_file(
@@ -297,6 +301,7 @@ class _Resolver:
             sparkplug = read_sparkplug(self._document, ("sparkplug",), self._mistakes)
         registry = Registry(tuple(self._sites.values()), tuple(devices))
         growing = read_growing(self._document, registry, entry.packs, self._mistakes)
+        checks = read_checks(self._document, registry, self._mistakes)
         if self._mistakes:
             raise DocumentError(self._mistakes)
         return SiteFile(
@@ -309,6 +314,7 @@ class _Resolver:
             {name: one for name, one in self._mappings.items() if one is not None},
             growing,
             sparkplug,
+            checks,
         )
 
     def _part(self, path: Path, model: type[Part]) -> Part | None:
