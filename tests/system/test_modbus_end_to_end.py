@@ -48,6 +48,7 @@ def _newest(dsn: str) -> dict[tuple[str, str], tuple[float, int]]:
         rows = connection.execute(
             "SELECT DISTINCT ON (s.id) d.code, s.key, r.value, r.quality FROM readings r"
             " JOIN series s ON s.id = r.series_id JOIN devices d ON d.id = s.device_id"
+            " WHERE d.transport = 'modbus'"
             " ORDER BY s.id, r.observed_at DESC"
         ).fetchall()
     return {(device, key): (value, quality) for device, key, value, quality in rows}
