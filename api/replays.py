@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from alerts.binding import Binding, Surroundings, Unbound, bind
+from alerts.conditions import compile_levels
 from alerts.engine import Settings
 from alerts.episode import Episode, RuleFailure
 from alerts.errors import AlertsError
@@ -231,7 +232,10 @@ def _changed(rule: Rule, severity: str, limit: str) -> Rule:
     if level is None:
         raise LimitRefused(f"{rule.code} has no level {severity!r}, only {', '.join(words)}")
     try:
-        return with_limit(rule, level.severity, limit)
+        changed = with_limit(rule, level.severity, limit)
+        # Units, and on which side of the limit the clear level lies, show where it is compiled.
+        compile_levels([(one.tree, one.for_us) for one in changed.levels])
+        return changed
     except AlertsError as error:
         raise LimitRefused(f"the limit {limit!r} of {rule.code}: {error}") from error
 
