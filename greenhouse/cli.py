@@ -21,6 +21,7 @@ import click
 from devices.document import nearest
 from devices.quantity import QUANTITIES
 from greenhouse.cli_alerts import alerts
+from greenhouse.cli_devices import devices
 from greenhouse.console import UNDONE, load_settings, load_site_file, refuse, with_database
 from greenhouse.logs import configure_logging
 from greenhouse.settings import Settings, SettingsError, describe
@@ -46,6 +47,7 @@ def main() -> None:
 
 
 main.add_command(alerts)
+main.add_command(devices)
 
 
 @main.command()
