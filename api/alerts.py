@@ -37,6 +37,10 @@ class AlertsNotKept(Exception):
     """What was asked could not be made durable; nothing has changed."""
 
 
+class AlertsElsewhere(AlertsNotKept):
+    """This process only reads alerts; another one judges, and takes what people want."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cursor:
     """The place of an alert in the list: newest start first, then the largest id.

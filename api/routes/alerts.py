@@ -23,6 +23,7 @@ from api.alerts import (
     AlertChanged,
     AlertDesk,
     AlertQuery,
+    AlertsElsewhere,
     AlertsNotKept,
     Cursor,
     Deed,
@@ -72,11 +73,14 @@ def desk_of(services: Services) -> AlertDesk:
 
 
 def not_kept(error: AlertsNotKept) -> Problem:
-    """Return the 503 of a change that could not be made durable."""
+    """Return the 503 of a change that could not be made durable, or not here."""
+    if isinstance(error, AlertsElsewhere):
+        detail = "nothing has changed: this process only reads alerts; ask the one that judges"
+        return Problem(503, "not-alerting", detail)
     return Problem(
         503,
         "alerts-not-kept",
-        "nothing has changed: it cannot be put on record, the database does not answer",
+        "nothing has changed: it cannot be put on record now; try again soon",
         headers={"Retry-After": str(RETRY_AFTER_S)},
     )
 

@@ -21,6 +21,7 @@ from api.alerts import (
     AlertChanged,
     AlertQuery,
     AlertRecord,
+    AlertsElsewhere,
     AlertsNotKept,
     Deed,
     GroupQuery,
@@ -223,7 +224,7 @@ class LiveDesk:
 class StoredDesk:
     """An `api.alerts.AlertDesk` on what another process stored; `run` follows rules and registry.
 
-    Every wish to change something raises `AlertsNotKept`.
+    Every wish to change something raises `AlertsElsewhere`.
     """
 
     def __init__(
@@ -314,23 +315,23 @@ class StoredDesk:
 
     async def act(self, alert_id: str, deed: Deed, version: int | None) -> KeptAlert:
         """Refuse: another process holds the alerts."""
-        raise AlertsNotKept(_READS_ONLY)
+        raise AlertsElsewhere(_READS_ONLY)
 
     async def silence(self, silence: Silence) -> None:
         """Refuse: another process holds the alerts."""
-        raise AlertsNotKept(_READS_ONLY)
+        raise AlertsElsewhere(_READS_ONLY)
 
     async def end_silence(self, silence_id: str, by: str, note: str) -> KeptSilence:
         """Refuse: another process holds the alerts."""
-        raise AlertsNotKept(_READS_ONLY)
+        raise AlertsElsewhere(_READS_ONLY)
 
     async def record(self, change: PackChange) -> None:
         """Refuse: another process judges by the packs."""
-        raise AlertsNotKept(_READS_ONLY)
+        raise AlertsElsewhere(_READS_ONLY)
 
     async def reload(self) -> RulesInForce:
         """Refuse: another process judges by the packs."""
-        raise AlertsNotKept(_READS_ONLY)
+        raise AlertsElsewhere(_READS_ONLY)
 
 
 # -- the same question for the database and for memory

@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from alerts.state import Action
+from api.alerts import AlertsElsewhere
 from greenhouse.pack_folder import PackFolder
 from tests.api.alert_desk import HOT, AlertBase, MemoryDesk
 from tests.api.base import BEARER, MINUTE_US, NOW_US, make_base
@@ -377,6 +378,18 @@ async def test_what_cannot_be_kept_is_503_and_nothing_has_changed(base):
     assert "detail for the log" not in refused.text
     base.desk.keeps_nothing = False
     assert (await found(base, "?site=house-2"))[0] == alert
+
+
+async def test_a_process_that_only_reads_says_who_to_ask(base, monkeypatch):
+    alert = (await found(base, "?site=house-2"))[0]
+
+    async def elsewhere(*_):
+        raise AlertsElsewhere
+
+    monkeypatch.setattr(base.desk, "act", elsewhere)
+    refused = await act(base, alert["id"], "acknowledge")
+    assert_problem(refused, 503, "not-alerting", "ask the one that judges")
+    assert "retry-after" not in refused.headers
 
 
 async def test_without_a_database_or_a_desk_it_is_503(base):
