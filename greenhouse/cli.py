@@ -21,6 +21,7 @@ import click
 from devices.document import nearest
 from devices.quantity import QUANTITIES
 from greenhouse.cli_alerts import alerts
+from greenhouse.cli_derive import derive
 from greenhouse.cli_devices import devices
 from greenhouse.console import UNDONE, load_settings, load_site_file, refuse, with_database
 from greenhouse.logs import configure_logging
@@ -48,6 +49,7 @@ def main() -> None:
 
 main.add_command(alerts)
 main.add_command(devices)
+main.add_command(derive)
 
 
 @main.command()
