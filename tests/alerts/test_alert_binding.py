@@ -11,6 +11,7 @@ from alerts.binding import Surroundings, bind
 from alerts.rule import Label, read_pack
 from alerts.schedule import Planting, StageBegin
 from alerts.segments import LONG_AGO, NEVER
+from devices.series import Device, Transport
 from devices.site import Placement, SiteKind
 from tests.alerts import places
 from tests.alerts.worlds import pack_of
@@ -53,6 +54,34 @@ SUBJECTS = [
 @pytest.mark.parametrize(("rule", "expected"), SUBJECTS)
 def test_a_rule_finds_its_subjects(rule, expected):
     assert subjects(rule) == expected
+
+
+def test_derived_series_are_looked_at_by_name_only_and_never_for_what_a_formula_makes():
+    derived = Device(
+        "h-derived",
+        "h",
+        Transport.DERIVED,
+        series=(
+            places.series("h-derived", "vapour_pressure_deficit", "h"),
+            places.series("h-derived", "growing_degree_days", "h"),
+        ),
+    )
+    measured = places.device(
+        "c", "h", places.series("c", "air_temperature", "h"),
+        places.series("c", "relative_humidity", "h"),
+    )  # fmt: skip
+    house = places.site("h", SiteKind.GREENHOUSE, None)
+    registry = places.registry([house], [measured, derived])
+    # Computed by the rule: it must not wait until the database has made it.
+    assert subjects("when: vapour_pressure_deficit > 1 kPa", registry) == ["site:h"]
+    assert subjects("when: growing_degree_days > 10 °C·d", registry) == [
+        "series:h-derived.growing_degree_days"
+    ]
+    # What nobody measures cannot be silent, or stuck.
+    assert subjects("when: no data for 3 intervals", registry) == [
+        "series:c.air_temperature", "series:c.relative_humidity",
+    ]  # fmt: skip
+    assert subjects("when: no data for 3 intervals, per: device", registry) == ["device:c"]
 
 
 def test_a_measured_quantity_goes_before_a_computed_one():
