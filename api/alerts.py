@@ -38,7 +38,7 @@ class AlertsNotKept(Exception):
 
 
 class AlertsElsewhere(AlertsNotKept):
-    """This process only reads alerts; another one judges, and takes what people want."""
+    """Another process judges, and takes what people want; the one that was asked only reads."""
 
 
 @dataclass(frozen=True, slots=True)
