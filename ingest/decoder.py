@@ -19,20 +19,20 @@ from functools import partial
 from typing import NoReturn
 
 import numpy as np
-import numpy.typing as npt
 
-from devices.codecs.sample import MAX_PAYLOAD_BYTES, Codec, Sample
+from devices.codecs.sample import MAX_PAYLOAD_BYTES, Block, BlockCodec, Codec, Columns, Sample
 from devices.dead_letter import DeadLetter
 from devices.document import nearest
 from devices.errors import DecodeError
 from devices.ignore import ignored_by
 from devices.quality import Quality
 from devices.quantity import QUANTITIES
-from devices.reading import Batch, FloatArray, Int32Array, Int64Array
+from devices.reading import Batch, Int32Array
 from devices.registry import Registry
 from devices.series import Device, Transport
 from devices.topic import Template, TopicTable, address_of, topics_of
 from ingest.collector import Arrival, ArrivalFlag
+from ingest.rows import BlockMembers, Rows, SlotArray, block_rows, merged, sample_rows
 
 _log = logging.getLogger(__name__)
 
@@ -92,6 +92,8 @@ class _Plan:
     ahead_us: int
     layouts: dict[tuple[str, ...], _Layout] = field(default_factory=dict)
     key: Callable[[str], str] | None = None
+    blocks: Callable[[bytes], list[Block] | None] | None = None
+    block_slots: dict[Columns, tuple[_Layout, SlotArray]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -104,6 +106,7 @@ class _Run:
     """
 
     samples: list[tuple[int, int, int, int, int]] = field(default_factory=list)
+    blocks: dict[Columns, BlockMembers] = field(default_factory=dict)
     slots: list[int] = field(default_factory=list)
     values: list[float | None] = field(default_factory=list)
     troubles: dict[int, list[tuple[str, str]]] = field(default_factory=dict)
@@ -114,6 +117,13 @@ class _Run:
     def trouble(self, position: int, code: str, text: str) -> None:
         """Note that something of the arrival at *position* cannot be read."""
         self.troubles.setdefault(position, []).append((code, text))
+
+    def note_unplaced(self, position: int, layout: _Layout) -> None:
+        """Note that some keys of the arrival at *position* have no series."""
+        self.unwanted += layout.unwanted
+        if layout.unknown:
+            self.unknown_keys += layout.unknown
+            self.trouble(position, "E-KEY", layout.text)
 
 
 class Decoder:
@@ -167,13 +177,15 @@ class Decoder:
             slots[series.key] = len(table)
             number = registry.series_ids[series.code]
             table.append((number, line.scale, line.offset, quantity.low, quantity.high))
+        codec = self._codecs.get(device.payload)
         return _Plan(
             device,
-            self._codecs.get(device.payload),
+            codec,
             slots,
             ignored_by(_patterns(device)),
             round(device.max_age_s * 1e6),
             round(device.max_ahead_s * 1e6),
+            blocks=codec.blocks if isinstance(codec, BlockCodec) else None,
         )
 
     def _by_topic(self, plans: Sequence[_Plan]) -> dict[str, _Plan]:
@@ -254,6 +266,11 @@ class Decoder:
         if len(payload) > MAX_PAYLOAD_BYTES:
             got = f"payload: got {len(payload)} bytes"
             raise DecodeError("E-SIZE", f"{got}, expected at most {MAX_PAYLOAD_BYTES}")
+        if plan is not None and plan.blocks is not None and not arrival.flags & _RETAINED:
+            blocks = plan.blocks(payload)
+            if blocks is not None:
+                self._take_blocks(blocks, plan, arrival, position, run)
+                return
         samples = codec.decode(payload)
         if samples[0].ignored:
             run.ignored_fields += samples[0].ignored
@@ -285,14 +302,33 @@ class Decoder:
             quality |= _OLD
         keys = tuple(sample.values)
         layout = plan.layouts.get(keys) or _lay_out(plan, keys)
-        if layout.unknown:
-            run.unknown_keys += layout.unknown
-            run.trouble(position, "E-KEY", layout.text)
-        if layout.unwanted:
-            run.unwanted += layout.unwanted
+        if layout.unknown or layout.unwanted:
+            run.note_unplaced(position, layout)
         run.samples.append((at, received_at_us, quality, position, len(keys)))
         run.slots += layout.slots
         run.values += sample.values.values()
+
+    def _take_blocks(
+        self, blocks: Sequence[Block], plan: _Plan, arrival: Arrival, position: int, run: _Run
+    ) -> None:
+        """Add *blocks* to *run*; one with an impossible time is trouble, the others are kept."""
+        received_at_us = arrival.received_at_us
+        for index, block in enumerate(blocks):
+            at = block.observed_at_us
+            if not -plan.behind_us <= at - received_at_us <= plan.ahead_us:
+                where = f"[{index}]." if len(blocks) > 1 else ""
+                run.trouble(position, "E-TIME", where + _untimely(at, received_at_us, plan))
+                continue
+            columns = block.columns
+            layout, slots = plan.block_slots.get(columns) or _lay_out_block(plan, columns)
+            if layout.unknown or layout.unwanted:
+                run.note_unplaced(position, layout)
+            members = run.blocks.get(columns)
+            if members is None:
+                members = run.blocks[columns] = BlockMembers()
+            members.stamps.append((at, received_at_us, position))
+            members.slots.append(slots)
+            members.data.append(block.data)
 
     def _owner(self, sample: Sample, plan: _Plan | None) -> _Plan:
         """Return the plan of the device that *sample* is of; *plan* is what its topic says."""
@@ -358,38 +394,30 @@ class Decoder:
 
     def _build(self, run: _Run) -> tuple[Batch, Int32Array]:
         """Turn what *run* gathered into columns, in the units and limits of the quantities."""
-        if not run.samples:
+        parts = [block_rows(columns, members) for columns, members in run.blocks.items()]
+        if run.samples:
+            parts.append(sample_rows(run.samples, run.slots, run.values))
+        if not parts:
             return Batch.empty(), np.empty(0, np.int32)
-        rows = np.array(run.samples, np.int64)
-        rows = np.repeat(rows, rows[:, 4], axis=0)
-        slots = np.array(run.slots, np.intp)
-        values = np.array(run.values, np.float64)
+        rows = merged(parts)
         if run.unknown_keys or run.unwanted:
-            known = slots != _NO_SERIES
-            rows, slots, values = rows[known], slots[known], values[known]
+            rows = rows.take(rows.slot != _NO_SERIES)
         with np.errstate(over="ignore"):
-            converted = values * self._scale[slots] + self._offset[slots]
-        if np.isinf(converted).any():
-            finite = ~np.isinf(converted)
-            self._note_infinite(run, rows[~finite, 3], slots[~finite], values[~finite])
-            rows, slots, converted = rows[finite], slots[finite], converted[finite]
-        quality = rows[:, 2].astype(np.int32)
+            converted = rows.value * self._scale[rows.slot] + self._offset[rows.slot]
+        if (infinite := np.isinf(converted)).any():
+            self._note_infinite(run, rows.take(infinite))
+            rows, converted = rows.take(~infinite), converted[~infinite]
+        slots, quality = rows.slot, rows.quality
         quality[np.isnan(converted)] |= int(Quality.MISSING)
         beyond = (converted < self._low[slots]) | (converted > self._high[slots])
         quality[beyond] |= int(Quality.PHYSICAL_RANGE)
         batch = Batch(
-            self._series_id[slots],
-            np.ascontiguousarray(rows[:, 0]),
-            np.ascontiguousarray(rows[:, 1]),
-            converted,
-            quality,
+            self._series_id[slots], rows.observed_at_us, rows.received_at_us, converted, quality
         )
-        return batch, rows[:, 3].astype(np.int32)
+        return batch, rows.position
 
-    def _note_infinite(
-        self, run: _Run, positions: Int64Array, slots: npt.NDArray[np.intp], values: FloatArray
-    ) -> None:
-        for position, slot, value in zip(positions, slots, values, strict=True):
+    def _note_infinite(self, run: _Run, rows: Rows) -> None:
+        for position, slot, value in zip(rows.position, rows.slot, rows.value, strict=True):
             text = f"series {self._series_id[slot]}: got {value:g}, beyond any number in its unit"
             run.trouble(int(position), "E-NUM", text)
 
@@ -429,6 +457,15 @@ def _lay_out(plan: _Plan, keys: tuple[str, ...]) -> _Layout:
     if remember:
         plan.layouts[remembered] = layout
     return layout
+
+
+def _lay_out_block(plan: _Plan, columns: Columns) -> tuple[_Layout, SlotArray]:
+    """Return the layout of a block's columns and their places, and remember them."""
+    layout = plan.layouts.get(columns.keys) or _lay_out(plan, columns.keys)
+    if len(plan.block_slots) >= MAX_LAYOUTS:
+        plan.block_slots.clear()
+    found = plan.block_slots[columns] = layout, np.array(layout.slots, np.intp)
+    return found
 
 
 def _describe_unknown(plan: _Plan, unknown: Sequence[str], hints: bool) -> str:

@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from devices.codecs.sample import Sample
+from devices.codecs.sample import Block, Sample
 from devices.errors import DecodeError
 from devices.profile import COILS, DISCRETE_INPUTS, Order, Point, Profile, RegisterType, Spoil
 from devices.quality import Quality
@@ -169,7 +169,8 @@ class ReadDecoder:
         self._low = _unless(-math.inf, [point.low for point in points])
         self._high = _unless(math.inf, [point.high for point in points])
         self._noise = _unless(0.0, [-point.noise_below_zero for point in points])
-        self._may_be_no_number = any(point.type.is_float or point.type.is_bcd for point in points)
+        self._has_floats = any(point.type.is_float for point in points)
+        self._may_be_no_number = self._has_floats or any(point.type.is_bcd for point in points)
         self._sentinels = [
             (column, _as_type(sorted(point.sentinels), point.type))
             for column, point in enumerate(points)
@@ -231,9 +232,23 @@ class ReadDecoder:
 
     def decode(self, data: bytes) -> tuple[FloatArray, FloatArray, IntArray]:
         """Return (raw, value, quality) of one read, each (points,)."""
-        raw = self.raw(np.frombuffer(data, np.uint8)[np.newaxis])
-        value, quality = self.judge(raw)
+        raw, value, quality = self._decode(np.frombuffer(data, np.uint8)[np.newaxis])
         return raw[0], value[0], quality[0]
+
+    def rows(self, data: Sequence[bytes]) -> tuple[FloatArray, IntArray]:
+        """Return (value, quality) of many reads of the range, each (len(data), points)."""
+        octets = np.frombuffer(b"".join(data), np.uint8)
+        _, value, quality = self._decode(octets.reshape(len(data), -1))
+        return value, quality
+
+    def _decode(self, data: ByteArray) -> tuple[FloatArray, FloatArray, IntArray]:
+        if not self._has_floats:
+            raw = self.raw(data)
+            return raw, *self.judge(raw)
+        # A device may send any bits: a signalling NaN, or a number that its unit cannot hold.
+        with np.errstate(invalid="ignore", over="ignore"):
+            raw = self.raw(data)
+            return raw, *self.judge(raw)
 
     def _grouped(self) -> Iterable[_Group]:
         columns: dict[tuple[str, int, bool], list[int]] = defaultdict(list)
@@ -353,6 +368,7 @@ class RegisterCodec:
     def __init__(self, profile: Profile) -> None:
         self._profile = profile
         self._decoders: dict[tuple[int, int, int], tuple[ReadDecoder, bool]] = {}
+        self._columns: dict[tuple[int, int, int, tuple[str, ...]], ReadDecoder] = {}
         self._series = frozenset(point.key for point in profile.series())
         self._spoilers = [point for point in profile.points if point.spoils]
 
@@ -375,6 +391,34 @@ class RegisterCodec:
                 "E-MB-PROFILE", f"no point of profile {self._profile.name} in reads {ranges}"
             )
         return samples or [Sample(poll.reads[0].at_us, {})]
+
+    def blocks(self, payload: bytes) -> list[Block] | None:
+        """Return the reads as blocks, where every one was answered and none spoils another."""
+        if self._spoilers:
+            return None
+        poll = decode_poll(payload)
+        blocks = []
+        for read in poll.reads:
+            if read.error:
+                return None
+            columns = self._columns_of(read, poll.keys)
+            if not columns.keys:
+                return None
+            blocks.append(Block(columns, read.at_us, read.data))
+        return blocks or None
+
+    def _columns_of(self, read: Read, keys: tuple[str, ...]) -> ReadDecoder:
+        """Return the decoder of those points in one range that feed series of the device."""
+        range_and_keys = (read.function, read.address, read.count, keys)
+        if found := self._columns.get(range_and_keys):
+            return found
+        wanted = self._series.intersection(keys) if keys else self._series
+        points = [point for point in self._decoder(read)[0].points if point.key in wanted]
+        if len(self._columns) >= _MAX_DECODERS:
+            self._columns.clear()
+        decoder = ReadDecoder(points, read.address, read.count)
+        self._columns[range_and_keys] = decoder
+        return decoder
 
     def _samples(
         self,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 import msgspec
+
+from devices.reading import FloatArray, Int32Array
 
 MAX_PAYLOAD_BYTES = 65_536
 MAX_SAMPLES = 1_000
@@ -37,4 +39,40 @@ class Codec(Protocol):
 
     def decode(self, payload: bytes) -> list[Sample]:
         """Return the samples in *payload*, in its order; at least one."""
+        ...
+
+
+class Columns(Protocol):
+    """How the bytes of one kind of block become values, many blocks at once."""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The device's keys, one a column."""
+        ...
+
+    def rows(self, data: Sequence[bytes]) -> tuple[FloatArray, Int32Array]:
+        """Return values in the device's unit and quality bits, each (len(data), len(keys)).
+
+        NaN stands for a value that the device says it does not have.
+        """
+        ...
+
+
+class Block(msgspec.Struct, frozen=True, gc=False):
+    """Values that were measured at one moment, still as bytes."""
+
+    columns: Columns
+    observed_at_us: int
+    data: bytes
+
+
+@runtime_checkable
+class BlockCodec(Codec, Protocol):
+    """A codec some of whose payloads can be decoded together with others of their kind."""
+
+    def blocks(self, payload: bytes) -> list[Block] | None:
+        """Return what *payload* is made of, None if it must be read by `decode`.
+
+        Blocks give the same readings as `decode` does.  Raises `DecodeError` as that does.
+        """
         ...

@@ -136,6 +136,14 @@ def test_not_a_number_is_missing_and_infinity_an_error_code():
     assert quality == Quality.SENTINEL
 
 
+def test_signalling_not_a_number_is_missing_like_any_other():
+    for kind, bits in ((T.FLOAT16, 0x7C01), (T.FLOAT32, 0x7FA00001), (T.FLOAT64, 0x7FF4 << 48)):
+        size = kind.bits // 8
+        value, quality = decode_one(point(kind, size // 2), bits.to_bytes(size, "big"))
+        assert math.isnan(value)
+        assert quality == Quality.MISSING
+
+
 def test_sentinel_is_marked_and_never_a_value():
     p = point(T.INT16, sentinels={32767.0: "overflow", -32768.0: "not available"})
     for raw in (0x7FFF, 0x8000):
