@@ -36,6 +36,6 @@ FRAMES = (
     "elsys",
     "wyres",
 )
-SERVERS = ("chirpstack4", "chirpstack3", "tts3")
+SERVERS = ("chirpstack4", "chirpstack3", "chirpstack3-hex", "tts3", "helium")
 
 PAYLOADS = (*MESSAGES, *FRAMES, *(f"{server}/{frame}" for server in SERVERS for frame in FRAMES))

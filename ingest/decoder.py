@@ -1,7 +1,8 @@
 """Arrivals -> readings as columns, and dead letters for what cannot be read.
 
-Pure.  The time of receipt travels in the arrival, so the same arrival gives the same readings now
-and when it is replayed.  A decoder belongs to one revision of the registry; a new one is built when
+Pure, but for what it remembers of the latest frames of LoRaWAN devices (`ingest.uplinks`).  The
+time of receipt travels in the arrival, so the same arrival gives the same readings now and when it
+is replayed.  A decoder belongs to one revision of the registry; a new one is built when
 that changes.
 
 The path of a good message is short: look the topic up, let the codec read the payload, look the
@@ -32,6 +33,7 @@ from devices.registry import Registry
 from devices.series import Device, Transport
 from devices.topic import Template, TopicTable, address_of, topics_of
 from ingest.collector import Arrival, ArrivalFlag
+from ingest.uplinks import Uplinks
 from ingest.rows import BlockMembers, Rows, SlotArray, block_rows, merged, sample_rows
 
 _log = logging.getLogger(__name__)
@@ -131,12 +133,17 @@ class Decoder:
 
     *topics* are the templates of MQTT topics (``gh/{site}/{device}``) for devices that have none of
     their own.  *codecs* maps a device's payload name to its codec; a device of another payload gets
-    dead letters.
+    dead letters.  *uplinks* is what earlier decoders saw of devices that repeat themselves.
     """
 
     def __init__(
-        self, registry: Registry, topics: str | Sequence[str], codecs: Mapping[str, Codec]
+        self,
+        registry: Registry,
+        topics: str | Sequence[str],
+        codecs: Mapping[str, Codec],
+        uplinks: Uplinks | None = None,
     ) -> None:
+        self._uplinks = uplinks or Uplinks()
         self.revision = registry.revision
         texts = (topics,) if isinstance(topics, str) else topics
         self._templates = tuple(Template.parse(text) for text in texts)
@@ -300,6 +307,8 @@ class Decoder:
             raise DecodeError("E-TIME", _untimely(at, received_at_us, plan))
         if arrival.flags & _RETAINED:
             quality |= _OLD
+        if sample.uplink is not None:
+            at = self._uplinks.first_us(plan.device.code, sample.uplink, at)
         keys = tuple(sample.values)
         layout = plan.layouts.get(keys) or _lay_out(plan, keys)
         if layout.unknown or layout.unwanted:

@@ -37,6 +37,7 @@ from ingest.quality.judge import Judge
 from ingest.quality.notes import Notes
 from ingest.retry import Backoff
 from ingest.spool import Portion, Spool
+from ingest.uplinks import Uplinks
 
 _log = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ class DecoderSource:
         self._topics = topics
         self._codecs = codecs
         self.judge = judge
+        self._uplinks = Uplinks()
         self._decoder: Decoder | None = None
         self._known = asyncio.Event()
 
@@ -78,7 +80,9 @@ class DecoderSource:
         if self._decoder is not None and self._decoder.revision == registry.revision:
             return False
         # A city's registry takes a while to lay out; the loop goes on meanwhile.
-        decoder = await asyncio.to_thread(Decoder, registry, self._topics, self._codecs)
+        decoder = await asyncio.to_thread(
+            Decoder, registry, self._topics, self._codecs, self._uplinks
+        )
         if self.judge is not None:
             self.judge.use(await asyncio.to_thread(self.judge.lay_out, registry))
         self._decoder = decoder

@@ -6,8 +6,8 @@ had a clock, the time of receipt stands in and the reading says so.
 
 ChirpStack sends an uplink once, however many gateways heard it; their list is not read.  A message
 that comes twice nevertheless (``deduplicationId`` is the same) has the same ``time``, so its
-readings fall on the same key and nothing is stored twice.  Without a ``time`` each arrival is
-taken for a reading of its own.
+readings fall on the same key and nothing is stored twice.  A frame that the device itself repeats
+has the same counter and bytes (`Sample.uplink`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from devices.codecs.lorawan.frame import DeviceFrame
-from devices.codecs.sample import Sample
+from devices.codecs.sample import Sample, Uplink
 from devices.codecs.strict_json import instant_us, read
 from devices.codecs.uplink import Encoding, device_samples, frame_bytes
 from devices.errors import DecodeError
@@ -42,10 +42,12 @@ class _Event(msgspec.Struct, gc=False):
 
     data: str | None = None
     fPort: int = 0
+    fCnt: int = 0
 
 
 class _Event4(_Event, gc=False):
     time: str | None = None
+    devAddr: str = ""
     rxInfo: msgspec.Raw = msgspec.Raw()
 
 
@@ -72,7 +74,8 @@ class ChirpStack4Codec:
             _not_an_uplink(payload)
         at_us = None if event.time is None else instant_us(event.time, "time")
         data = frame_bytes(event.data or "", "data")
-        return device_samples(self._frame, data, event.fPort, "data", at_us=at_us)
+        uplink = Uplink(event.fCnt, event.devAddr, data)
+        return device_samples(self._frame, data, event.fPort, "data", at_us=at_us, uplink=uplink)
 
 
 class ChirpStack3Codec:
@@ -93,7 +96,8 @@ class ChirpStack3Codec:
             _not_an_uplink(payload)
         at_us = None if event.publishedAt is None else instant_us(event.publishedAt, "publishedAt")
         data = frame_bytes(event.data or "", "data", self._encoding)
-        return device_samples(self._frame, data, event.fPort, "data", at_us=at_us)
+        uplink = Uplink(event.fCnt, "", data)
+        return device_samples(self._frame, data, event.fPort, "data", at_us=at_us, uplink=uplink)
 
 
 def _not_an_uplink(payload: bytes) -> NoReturn:

@@ -8,12 +8,14 @@ the bytes as they are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from zoneinfo import ZoneInfo
 
 from devices.codecs.cayenne import CayenneCodec
 from devices.codecs.chirpstack import ChirpStack3Codec, ChirpStack4Codec
+from devices.codecs.helium import HeliumCodec
 from devices.codecs.json import JsonCodec
 from devices.codecs.lorawan import decentlab, milesight
 from devices.codecs.lorawan.dragino import DraginoLht65nCodec, DraginoLse01Codec
@@ -25,13 +27,16 @@ from devices.codecs.senml import SenmlCborCodec, SenmlCodec
 from devices.codecs.sparkplug import SparkplugCodec
 from devices.codecs.tasmota import TasmotaCodec
 from devices.codecs.tts import TheThingsStack3Codec
+from devices.codecs.uplink import Encoding
 from devices.codecs.value import ValueCodec
 from devices.codecs.zigbee2mqtt import Zigbee2MqttCodec
 
-_SERVERS = {
+_SERVERS: Mapping[str, Callable[[DeviceFrame], Codec]] = {
     "chirpstack4": ChirpStack4Codec,
     "chirpstack3": ChirpStack3Codec,
+    "chirpstack3-hex": partial(ChirpStack3Codec, encoding=Encoding.HEX),
     "tts3": TheThingsStack3Codec,
+    "helium": HeliumCodec,
 }
 
 

@@ -14,6 +14,18 @@ MAX_SAMPLES = 1_000
 MAX_READINGS = 1_000
 
 
+class Uplink(msgspec.Struct, frozen=True, gc=False):
+    """What tells one frame of a LoRaWAN device from another: two that are equal are one frame.
+
+    *counter* is the device's frame counter, *session* whatever names the join that it counts from
+    (empty where the network server does not say), *frame* the bytes.
+    """
+
+    counter: int
+    session: str
+    frame: bytes
+
+
 class Sample(msgspec.Struct, frozen=True, gc=False):
     """Values that were measured at one moment.
 
@@ -24,6 +36,8 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
     reading.  *device* is the sender's own name of itself where the payload carries one.  *quality*
     holds bits (`devices.quality.Quality`) that the codec knows of.  *ignored* is how many fields of
     the payload nobody reads; the first sample of a payload carries the number for all of it.
+    *uplink* is the frame whose time the network server told, for it may bring one twice with two
+    times.
     """
 
     observed_at_us: int | None
@@ -32,6 +46,7 @@ class Sample(msgspec.Struct, frozen=True, gc=False):
     quality: int = 0
     ignored: int = 0
     after_receipt_us: int = 0
+    uplink: Uplink | None = None
 
 
 class Codec(Protocol):

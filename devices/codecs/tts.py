@@ -6,8 +6,8 @@ the application server did, and after that the time of receipt.  The gateways (`
 not read.
 
 A message that was simulated in the console is marked `Quality.SIMULATED`: it must never raise an
-alert.  A message that comes twice has the same times, so its readings fall on the same key; without
-any time each arrival is taken for a reading of its own.
+alert.  A message that comes twice has the same times, so its readings fall on the same key; a frame
+that comes twice has the same counter and bytes (`Sample.uplink`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from devices.codecs.lorawan.frame import DeviceFrame
-from devices.codecs.sample import Sample
+from devices.codecs.sample import Sample, Uplink
 from devices.codecs.strict_json import instant_us, read
 from devices.codecs.uplink import device_samples, frame_bytes
 from devices.errors import DecodeError
@@ -40,6 +40,8 @@ _EVENTS = (
 class _Uplink(msgspec.Struct, gc=False):
     frm_payload: str = ""
     f_port: int = 0
+    f_cnt: int = 0
+    session_key_id: str = ""
     received_at: str | None = None
 
 
@@ -75,6 +77,7 @@ class TheThingsStack3Codec:
             at_us = instant_us(message.received_at, "received_at")
         quality = int(Quality.SIMULATED) if message.simulated else 0
         data = frame_bytes(uplink.frm_payload, _WHERE)
+        frame = Uplink(uplink.f_cnt, uplink.session_key_id, data)
         return device_samples(
-            self._frame, data, uplink.f_port, _WHERE, at_us=at_us, quality=quality
+            self._frame, data, uplink.f_port, _WHERE, at_us=at_us, quality=quality, uplink=frame
         )

@@ -10,10 +10,8 @@ import base64
 import binascii
 from enum import StrEnum
 
-import msgspec
-
 from devices.codecs.lorawan.frame import DeviceFrame
-from devices.codecs.sample import Sample
+from devices.codecs.sample import Sample, Uplink
 from devices.codecs.strict_json import shorten
 from devices.errors import DecodeError
 
@@ -44,10 +42,12 @@ def device_samples(
     *,
     at_us: int | None,
     quality: int = 0,
+    uplink: Uplink | None = None,
 ) -> list[Sample]:
     """Return what *frame* reads in *data*; samples without a time of their own get *at_us*.
 
-    An uplink without data, which a device sends to answer its network, gives an empty sample.
+    *uplink* goes with that time.  One without data, which a device sends to answer its network,
+    gives an empty sample.
     """
     if not data:
         return [Sample(at_us, {}, quality=quality)]
@@ -56,10 +56,13 @@ def device_samples(
     except DecodeError as error:
         raise DecodeError(error.code, f"{where}: {error.text}") from error
     return [
-        msgspec.structs.replace(
-            sample,
-            observed_at_us=at_us if sample.observed_at_us is None else sample.observed_at_us,
-            quality=sample.quality | quality,
+        Sample(
+            at_us if sample.observed_at_us is None else sample.observed_at_us,
+            sample.values,
+            sample.device,
+            sample.quality | quality,
+            sample.ignored,
+            uplink=uplink if sample.observed_at_us is None else None,
         )
         for sample in samples
     ]

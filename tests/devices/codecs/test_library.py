@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,10 +25,13 @@ def test_a_frame_reads_the_same_bare_and_behind_every_server():
     for server, event in {
         "chirpstack4": uplink,
         "chirpstack3": uplink,
+        "chirpstack3-hex": {"fPort": 85, "data": frame.hex()},
+        "helium": {"port": 85, "payload": data},
         "tts3": {"uplink_message": {"f_port": 85, "frm_payload": data}},
     }.items():
-        codec = CODECS[f"{server}/milesight-em500-smtc"]
-        assert codec.decode(json.dumps(event).encode()) == bare
+        (sample,) = CODECS[f"{server}/milesight-em500-smtc"].decode(json.dumps(event).encode())
+        assert sample.uplink.frame == frame
+        assert [msgspec.structs.replace(sample, uplink=None)] == bare
     assert bare[0].values["moisture"] == 57.5
 
 
@@ -39,7 +43,7 @@ def test_every_payload_is_in_the_reference():
     text = PAGE.read_text("utf-8")
     for name in CODECS:
         assert f"`{name.split('/')[-1] if name.split('/')[0] != 'tasmota' else name}`" in text, name
-        if name.startswith(("chirpstack", "tts")):
+        if name.startswith(("chirpstack", "tts", "helium")):
             assert f"`{name.split('/')[0]}/" in text, name
 
 

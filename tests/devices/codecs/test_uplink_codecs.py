@@ -3,15 +3,17 @@ from __future__ import annotations
 import base64
 import json
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from devices.codecs.chirpstack import ChirpStack3Codec, ChirpStack4Codec
+from devices.codecs.helium import HeliumCodec
 from devices.codecs.lorawan.dragino import DraginoLse01Codec
 from devices.codecs.lorawan.elsys import ElsysCodec
 from devices.codecs.lorawan.milesight import MilesightCodec
-from devices.codecs.sample import Sample
+from devices.codecs.sample import Sample, Uplink
 from devices.codecs.tts import TheThingsStack3Codec
 from devices.codecs.uplink import Encoding
 from devices.errors import DecodeError
@@ -25,7 +27,13 @@ SIMULATED = int(Quality.SIMULATED)
 
 chirpstack4 = ChirpStack4Codec(MilesightCodec("em300-th")).decode
 chirpstack3 = ChirpStack3Codec(MilesightCodec("em300-th")).decode
+helium = HeliumCodec(MilesightCodec("em300-th")).decode
 tts3 = TheThingsStack3Codec(MilesightCodec("em300-th")).decode
+
+
+def heard(samples):
+    """What was measured, without saying in which frame."""
+    return [msgspec.structs.replace(sample, uplink=None) for sample in samples]
 
 
 def b64(frame):
@@ -52,6 +60,19 @@ def up_tts(top=None, **fields):
     } | fields
     uplink = {k: v for k, v in uplink.items() if v is not ...}
     return json.dumps({"uplink_message": uplink} | (top or {})).encode()
+
+
+def up_helium(**fields):
+    message = {
+        "devaddr": "07000048",
+        "fcnt": 7,
+        "port": 85,
+        "payload": b64(FRAME),
+        "decoded": {"payload": {"temperature": -99}},
+        "reported_at": AT_US // 1000,
+        "hotspots": [{"rssi": -111}],
+    } | fields
+    return json.dumps({k: v for k, v in message.items() if v is not ...}).encode()
 
 
 @pytest.mark.parametrize(
@@ -84,26 +105,54 @@ def up_tts(top=None, **fields):
     ],
 )
 def test_an_uplink_gives_the_values_of_its_frame_at_its_time(decode, payload, expected):
-    assert decode(payload) == [expected]
+    assert heard(decode(payload)) == [expected]
 
 
 def test_the_frame_may_stand_in_hexadecimal():
     decode = ChirpStack3Codec(MilesightCodec("em300-th"), Encoding.HEX).decode
-    assert decode(up3(data=FRAME.hex())) == [Sample(None, VALUES)]
+    assert heard(decode(up3(data=FRAME.hex()))) == [Sample(None, VALUES)]
 
 
 def test_a_kept_record_keeps_its_time_and_the_rest_gets_that_of_the_uplink():
     frame = bytes.fromhex("01755C20CE9E74466310015D00")
     samples = tts3(up_tts({"simulated": True}, frm_payload=b64(frame)))
-    assert samples == [
+    assert heard(samples) == [
         Sample(AT_US, {"battery": 92.0}, quality=SIMULATED),
         Sample(1_665_561_758_000_000, {"temperature": 27.2, "humidity": 46.5}, quality=SIMULATED),
     ]
 
 
+@pytest.mark.parametrize(
+    ("decode", "payload", "uplink"),
+    [
+        (chirpstack4, up4(fCnt=7, devAddr="00bd8834"), Uplink(7, "00bd8834", FRAME)),
+        (chirpstack4, up4(), Uplink(0, "", FRAME)),  # what is zero is left out
+        (chirpstack3, up3(fCnt=7), Uplink(7, "", FRAME)),
+        (tts3, up_tts(f_cnt=7, session_key_id="AYg=="), Uplink(7, "AYg==", FRAME)),
+        (helium, up_helium(), Uplink(7, "07000048", FRAME)),
+    ],
+)
+def test_an_uplink_says_which_frame_it_is(decode, payload, uplink):
+    assert [sample.uplink for sample in decode(payload)] == [uplink]
+
+
+def test_a_kept_record_is_known_by_its_own_time():
+    frame = bytes.fromhex("01755C20CE9E74466310015D00")
+    now, kept = tts3(up_tts(frm_payload=b64(frame)))
+    assert now.uplink == Uplink(0, "", frame)
+    assert kept.uplink is None
+
+
+def test_helium_tells_the_time_of_the_hotspot_in_milliseconds():
+    assert heard(helium(up_helium())) == [Sample(AT_US // 1000 * 1000, VALUES)]
+    assert heard(helium(up_helium(reported_at=...))) == [Sample(None, VALUES)]
+    with pytest.raises(DecodeError, match="E-TIME reported_at: got -1"):
+        helium(up_helium(reported_at=-1))
+
+
 def test_the_port_reaches_the_frame():
     elsys = ChirpStack4Codec(ElsysCodec()).decode
-    assert elsys(up4(data=b64(b"\x01\x00\x46"), fPort=6)) == [Sample(AT_US, {}, ignored=1)]
+    assert heard(elsys(up4(data=b64(b"\x01\x00\x46"), fPort=6))) == [Sample(AT_US, {}, ignored=1)]
     lse01 = ChirpStack4Codec(DraginoLse01Codec()).decode
     with pytest.raises(DecodeError, match="port 3"):
         lse01(up4(data=b64(bytes(11)), fPort=3))
@@ -126,6 +175,8 @@ def test_the_port_reaches_the_frame():
         (tts3, {"join_accept": {}, "received_at": AT}, "join_accept"),
         (tts3, {"downlink_ack": {}}, "downlink_ack"),
         (tts3, {"end_device_ids": {}}, "unknown"),
+        (helium, {"type": "join", "devaddr": "07000048"}, "join"),
+        (helium, {"devaddr": "07000048"}, "unknown"),
     ],
 )
 def test_other_events_are_named(decode, event, kind):
