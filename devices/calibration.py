@@ -55,6 +55,7 @@ _BITS = {
     WindowKind.STOPPED: int(Quality.STOPPED),
 }
 _DUE = int(Quality.CALIBRATION_DUE)
+_MANUAL = np.int32(Quality.MANUAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,11 +283,17 @@ class Timeline:
             low, high = np.where(before, middle, low), np.where(before, high, middle - 1)
         return rows, low
 
-    def raw(self, series_id: int, at_us: Int64Array, value: FloatArray) -> FloatArray:
-        """Return what the device sent, in the quantity's unit, for stored readings of a series."""
+    def raw(
+        self, series_id: int, at_us: Int64Array, value: FloatArray, quality: Int32Array
+    ) -> FloatArray:
+        """Return what the device sent, in the quantity's unit, for stored readings of a series.
+
+        What a person entered was never on a line and is returned as it is.
+        """
         rows, at = self.rows(np.full(len(at_us), series_id, np.int32), at_us)
         recovered = value.copy()
         turned = (self.gain[at] != 1.0) | (self.shift[at] != 0.0)
+        turned &= (quality[rows] & _MANUAL) == 0
         rows, at = rows[turned], at[turned]
         recovered[rows] = (value[rows] - self.shift[at]) / self.gain[at]
         return recovered

@@ -93,6 +93,8 @@ def _on_line(
     rows, line = timeline.rows(batch.series_id, batch.observed_at_us)
     if not len(rows):
         return batch.value
+    measured = (quality[rows] & _MANUAL) == 0
+    rows, line = rows[measured], line[measured]
     quality[rows] |= timeline.bits[line]
     turned = (timeline.gain[line] != 1.0) | (timeline.shift[line] != 0.0)
     rows, line = rows[turned], line[turned]
