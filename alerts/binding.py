@@ -295,6 +295,8 @@ class _Binder:
         self, rule: Rule, measure: Measure, subject: Subject, members: list[Series]
     ) -> list[Series]:
         """Return the series of *measure* in the subject; outdoors also on the sites above it."""
+        if not measure.quantity and not rule.where.quantities:
+            members = [s for s in members if self._stands_in(s, subject)]
         found = self._matching(rule, measure, members)
         if found or measure.placement is None:
             return found
@@ -303,6 +305,16 @@ class _Binder:
             if found:
                 return found
         return []
+
+    def _stands_in(self, series: Series, subject: Subject) -> bool:
+        """Tell whether the device of *series* stands in the subject, or is it.
+
+        A unit outside may speak of a valve inside; that does not show that the house has power.
+        """
+        if subject.kind is Per.DEVICE:
+            return True
+        device = self._registry.device[series.device]
+        return any(site.code == subject.code for site in self._ancestors(device.site))
 
     def _matching(self, rule: Rule, measure: Measure, among: Iterable[Series]) -> list[Series]:
         quantities = (measure.quantity,) if measure.quantity else rule.where.quantities

@@ -34,7 +34,12 @@ def pack_names(site_file: SiteFile) -> tuple[str, ...]:
         return site_file.growing.packs
     crops = {site.crop for site in site_file.registry.sites}
     crops |= {planted.crop for planted in site_file.growing.planted}
-    return (*_ALWAYS, *(name for name in shipped_pack_names() if name in crops))
+    return (*_ALWAYS, *(name for name in shipped_pack_names() if crops & _crops_of(name)))
+
+
+def _crops_of(name: str) -> set[str]:
+    """Return the crops that a shipped pack has rules about, by every name that it knows them by."""
+    return {crop for rule in shipped_pack(name).rules for crop in rule.where.crops}
 
 
 def surroundings(growing: Growing) -> Surroundings:
@@ -76,24 +81,49 @@ def rule_mistakes(site_file: SiteFile, folder: PackFolder) -> list[Mistake]:
     return mistakes
 
 
-def idle_rules(site_file: SiteFile, folder: PackFolder) -> list[str]:
-    """Return the codes of rules in force that nothing in *site_file* is judged by."""
-    codes = list(site_file.registry.series)
-    numbered = Registry(
-        site_file.registry.sites,
-        site_file.registry.devices,
-        {code: number for number, code in enumerate(codes, 1)},
-    )
-    rules = [
-        rule
-        for pack in packs_in_force(pack_names(site_file), folder, [])
-        for rule in pack.rules
-        if rule.enabled
-    ]
+@dataclass(frozen=True, slots=True)
+class PackUse:
+    """How many rules of a pack something in a site file is judged by, and the codes of the *idle*.
+
+    Rules that another layer's stricter one stands in for count as in use; those that are switched
+    off are left out.
+    """
+
+    pack: str
+    used: int
+    idle: tuple[str, ...]
+    is_own: bool
+
+
+def rule_use(site_file: SiteFile, folder: PackFolder) -> list[PackUse]:
+    """Return what of the packs in force is in use, in their order."""
+    codes = site_file.registry.series
+    numbers = {code: number for number, code in enumerate(codes, 1)}
+    numbered = Registry(site_file.registry.sites, site_file.registry.devices, numbers)
+    shipped = pack_names(site_file)
+    packs = packs_in_force(shipped, folder, [])
+    rules = [rule for pack in packs for rule in pack.rules]
     bindings, _ = bind(rules, numbered, surroundings(site_file.growing))
     judged = {binding.rule.code for binding in bindings}
     judged |= {code for binding in bindings for code in binding.stricter_than}
-    return [rule.code for rule in rules if rule.code not in judged]
+    found = []
+    for pack in packs:
+        enabled = [rule.code for rule in pack.rules if rule.enabled]
+        idle = tuple(code for code in enabled if code not in judged)
+        is_own = pack.code not in shipped
+        found.append(PackUse(pack.code, len(enabled) - len(idle), idle, is_own))
+    return found
+
+
+def told_use(uses: Iterable[PackUse]) -> str:
+    """Return the use of packs in a line: own ones with the names of their idle rules."""
+    words = []
+    for use in uses:
+        text = f"{use.pack} {use.used} of {use.used + len(use.idle)}"
+        if use.is_own and use.idle:
+            text += f" (nothing is judged by {', '.join(use.idle)})"
+        words.append(text)
+    return ", ".join(words)
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,32 @@ def test_derived_series_are_looked_at_by_name_only_and_never_for_what_a_formula_
     assert subjects("when: no data for 3 intervals, per: device", registry) == ["device:c"]
 
 
+def test_a_house_is_silent_though_a_unit_outside_speaks_of_its_valve():
+    base = places.site("base", SiteKind.BASE, None)
+    house = places.site("h", SiteKind.GREENHOUSE, "base")
+    climate = places.device("c", "h", places.series("c", "air_temperature", "h"))
+    unit = places.device(
+        "u", "base", places.series("u", "flow_rate", "base"), places.series("u", "valve_state", "h")
+    )
+    registry = places.registry([base, house], [climate, unit])
+
+    def listened_to(rule):
+        bindings, _ = bind(pack_of([rule]).rules, registry, Surroundings())
+        return {b.subject.key: sorted(c for leaf in b.leaves for c in leaf) for b in bindings}
+
+    assert listened_to("when: no data for 3 intervals, per: house") == {
+        "site:h": ["c.air_temperature"]
+    }
+    assert listened_to("when: no data for 3 intervals, per: device") == {
+        "device:c": ["c.air_temperature"],
+        "device:u": ["u.flow_rate", "u.valve_state"],
+    }
+    # A rule that names what it wants to hear has it, wherever its device stands.
+    assert listened_to("when: highest(valve_state) == 1, per: house") == {
+        "site:h": ["u.valve_state"]
+    }
+
+
 def test_a_measured_quantity_goes_before_a_computed_one():
     registry = places.registry(
         [places.site("h", SiteKind.GREENHOUSE, None)],
