@@ -54,12 +54,12 @@ class Client:
     """Somebody with the token and a name."""
 
     def __init__(self, service: ServiceProcess, name: str) -> None:
-        headers = {"Authorization": f"Bearer {TOKEN}", "X-Actor": name.encode()}
-        self._http = httpx.Client(base_url=f"{service.url}/api/v1", headers=headers, timeout=30)
+        self._headers = {"Authorization": f"Bearer {TOKEN}", "X-Actor": name.encode()}
+        self._url = f"{service.url}/api/v1"
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> httpx.Response:
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return self._http.request(method, path, json=body, headers=named)
+        named = self._headers | {name.replace("_", "-"): one for name, one in headers.items()}
+        return httpx.request(method, self._url + path, json=body, headers=named, timeout=30)
 
     def get(self, path: str) -> Any:
         answer = self.ask("GET", path)
@@ -169,7 +169,10 @@ def test_an_alert_from_its_rule_to_its_end_with_a_kill_between(timescale_dsn, tm
         li.until("/rules?pack=house", lambda rules: rules)
         assert li.ask("DELETE", "/packs/house?reason=秋天").status_code == 204
         changes = li.until("/packs/house/changes", lambda found: len(found) == 2)
-        assert [(one["by"], one["reason"]) for one in changes] == [("李伟", "秋天"), ("李伟", "夏天")]
+        assert [(one["by"], one["reason"]) for one in changes] == [
+            ("李伟", "秋天"),
+            ("李伟", "夏天"),
+        ]
         assert li.get("/rules?pack=tomato")
         assert service.stop() == 0
 
