@@ -23,7 +23,14 @@ from devices.quantity import QUANTITIES
 from greenhouse.cli_alerts import alerts
 from greenhouse.cli_derive import derive
 from greenhouse.cli_devices import devices
-from greenhouse.console import UNDONE, load_settings, load_site_file, refuse, with_database
+from greenhouse.console import (
+    UNDONE,
+    load_own_packs,
+    load_settings,
+    load_site_file,
+    refuse,
+    with_database,
+)
 from greenhouse.logs import configure_logging
 from greenhouse.settings import Settings, SettingsError, describe
 
@@ -55,13 +62,17 @@ main.add_command(derive)
 @main.command()
 @click.argument("file", type=click.Path(path_type=Path))
 def check(file: Path) -> None:
-    """Read a site FILE and name every mistake in it."""
+    """Read a site FILE and name every mistake in it, and in the packs of rules beside it."""
+    from greenhouse.alerting.rules import rule_use, told_use
     from greenhouse.site_files import warnings
 
     site_file = load_site_file(file)
+    packs = load_own_packs(file)
     registry = site_file.registry
     for warning in warnings(site_file):
         click.echo(f"{file}: look at this: {warning}", err=True)
+    if uses := rule_use(site_file, packs):
+        click.echo(f"{file}: rules in use: {told_use(uses)}")
     click.echo(
         f"{file}: {len(registry.sites)} sites, {len(registry.devices)} devices,"
         f" {len(registry.series)} series: nothing wrong"

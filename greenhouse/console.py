@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import click
 
-from devices.errors import DocumentError
+from devices.errors import DocumentError, Mistake
 from greenhouse.settings import Settings, SettingsError, read_settings
 
 if TYPE_CHECKING:
     from devices.site_file import SiteFile
+    from greenhouse.pack_folder import PackFolder
 
 T = TypeVar("T")
 
@@ -41,6 +42,18 @@ def load_site_file(file: Path) -> SiteFile:
         refuse(f"{error}\n{count} mistake{'s' if count > 1 else ''} in {file}")
     except (OSError, UnicodeDecodeError) as error:
         refuse(f"{file}: cannot be read: {error}")
+
+
+def load_own_packs(site_file: Path) -> PackFolder:
+    """Read and check the own packs of *site_file*; print every mistake and end with code 2."""
+    from greenhouse.pack_folder import PackFolder
+
+    folder = PackFolder.of(site_file)
+    mistakes: list[Mistake] = []
+    folder.packs(mistakes)
+    if mistakes:
+        refuse(str(DocumentError(mistakes)))
+    return folder
 
 
 def load_settings() -> Settings:
