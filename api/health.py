@@ -77,6 +77,7 @@ class EdgeHealth:
 class AlertHealth:
     """How alerts are judged and kept; *open* counts them by severity.
 
+    *warming_up*: after a start nothing is called silent until the collectors have caught up.
     *failed_rules* are out of use, with the reason; *packs_left_out* mistakes keep own packs out of
     force.  *overdue* subjects wait for history to be judged again, *unsaved* rows for the database.
     *lag_s* is how long the newest reading took from its receipt to its judgement.  *revised*,
@@ -84,6 +85,7 @@ class AlertHealth:
     """
 
     judging: bool
+    warming_up: bool = False
     reason: str = ""
     bindings: int = 0
     open: Mapping[str, int] = field(default_factory=dict)

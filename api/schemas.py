@@ -235,10 +235,20 @@ class BusHealthShape(_Shape):
     counts: dict[str, int]
 
 
+class EdgeHealthShape(_Shape):
+    """A Sparkplug edge node, or a device on it; *since_us* is when *online* last changed."""
+
+    address: str
+    online: bool
+    since_us: int
+    reason: str
+
+
 class AlertHealthShape(_Shape):
     """How alerts are judged and kept; totals count since the start."""
 
     judging: bool
+    warming_up: bool
     reason: str
     bindings: int
     open: dict[str, int]
@@ -262,14 +272,5 @@ class HealthShape(_Shape):
     spool: SpoolHealthShape | None = None
     brokers: list[BrokerHealthShape] | None = None
     buses: list[BusHealthShape] | None = None
-class EdgeHealthShape(_Shape):
-    """A Sparkplug edge node, or a device on it; *since_us* is when *online* last changed."""
-
-    address: str
-    online: bool
-    since_us: int
-    reason: str
-
-
     edges: list[EdgeHealthShape] | None = None
     alerts: AlertHealthShape | None = None

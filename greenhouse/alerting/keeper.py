@@ -79,11 +79,14 @@ class Pace:
 class KeeperStatus:
     """How the keeper is; *open* counts alerts by severity, *lag_s* is reading to judgement.
 
+    *warming_up*: time stands still, so that nothing is called silent before the collectors have
+    caught up.
     *overdue* bindings wait for history to be judged again; *unsaved* rows wait for the database.
     *entries* and *notices* count since the start, by kind.
     """
 
     judging: bool
+    warming_up: bool
     problem: str
     bindings: int
     open: Mapping[int, int]
@@ -663,6 +666,7 @@ class AlertKeeper:
         problems = [self.ledger.problem, *self._problems.values()]
         return KeeperStatus(
             judging=built is not None,
+            warming_up=not self._is_warm,
             problem="; ".join(problem for problem in problems if problem),
             bindings=len(built.engine.bindings) if built else 0,
             open=counts,

@@ -82,6 +82,7 @@ class AlertRoom:
         status = self._keeper.status()
         return AlertHealth(
             judging=status.judging,
+            warming_up=status.warming_up,
             reason=status.problem,
             bindings=status.bindings,
             open={severity.word: status.open.get(severity, 0) for severity in Severity},

@@ -302,6 +302,7 @@ def test_what_is_stored_too_late_for_memory_is_judged_again_and_wakes_nobody(
     with House(tmp_path, timescale_dsn, server) as house:
         house.service.start_ready()
         eventually(house.judging, timeout_s=30)
+        eventually(lambda: not house.service.get_health()["alerts"]["warming_up"], timeout_s=40)
         sensor = house.sensors[1]
         begin = now_ms() - 3_600_000
         # An hour of good readings up to now; then one minute of frost of long ago.
