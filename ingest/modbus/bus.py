@@ -125,6 +125,7 @@ class Bus:
                     await self._idle(step.until_s)
         finally:
             self._is_running = False
+            self._bell.close()
             self._close()
             self._let_go()
 

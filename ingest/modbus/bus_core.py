@@ -236,7 +236,7 @@ class BusCore:
         self._jobs: deque[Job] = deque()
         self._job_next = False
         self._close: str | None = None
-        self._results: deque[PollResult] = deque()
+        self._results: list[PollResult] = []
         self._finished: list[Job] = []
         self._notices: list[str] = []
 
@@ -273,8 +273,7 @@ class BusCore:
 
     def take_results(self) -> list[PollResult]:
         """Return the polls that ended since the last call."""
-        results = list(self._results)
-        self._results.clear()
+        results, self._results = self._results, []
         return results
 
     def take_finished(self) -> list[Job]:
@@ -494,7 +493,7 @@ class BusCore:
             if talk.resume_at_s <= now_s:
                 self._parked.remove(talk)
                 return talk
-        busy = [talk.slave.plan.device for talk in self._parked]
+        busy = [talk.slave.plan.device for talk in self._parked] if self._parked else ()
         if turn := self._schedule.due(now_s, self._rank, busy):
             turn.take(now_s)
             slave = self._slaves[turn.device]
@@ -556,7 +555,8 @@ class BusCore:
         """Return the next request of *talk*, None when it has none left or may not send it."""
         while talk.left and talk.turn is not None:  # a probe asks whatever was refused before
             planned = talk.left[0]
-            refused = talk.slave.refused.get(planned.request)
+            refusals = talk.slave.refused
+            refused = refusals.get(planned.request) if refusals else None
             if refused is None or now_s >= refused[0]:
                 break
             talk.left.popleft()
@@ -703,7 +703,8 @@ class BusCore:
     def _answered(self, talk: _Talk, answer: Answer, now_s: float, at_us: int) -> None:
         request = talk.left.popleft().request
         talk.heard = True
-        talk.slave.refused.pop(request, None)
+        if talk.slave.refused:
+            talk.slave.refused.pop(request, None)
         talk.slave.last_reply_at_us = at_us
         talk.done.append(Read(request.function, request.address, request.count, at_us, answer.data))
         talk.busy = 0

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from devices.profile import Line, Parity
 from devices.profile_library import shipped_profile
+from ingest.modbus.bell import Bell
 from ingest.modbus.breaker import Breaker, BreakerSettings, SlaveState
 from ingest.modbus.budget import Load, bus_budgets, request_s
 from ingest.modbus.late_reply import Clearance, LateReplies, Verdict
@@ -193,3 +196,48 @@ def test_slower_pace_must_leave_room_for_the_quicker_one():
 def test_pause_of_the_bus_counts_for_every_request():
     (budget,) = bus_budgets("b", [load("xy-md02", "a", 1.0)], None, probe_s=0.0, pause_s=0.05)
     assert budget.needed_s == pytest.approx(0.15)
+
+
+async def test_bell_wakes_at_a_ring_or_at_its_deadline_and_not_before():
+    bell, loop = Bell(), asyncio.get_running_loop()
+    bell.ring()
+    bell.ring()
+    assert await bell.wait(loop.time() + 10.0), "a ring before the wait is heard"
+    begun_s = loop.time()
+    assert not await bell.wait(begun_s + 0.02), "and only once"
+    assert loop.time() >= begun_s + 0.02
+
+    # The timer of an earlier, nearer deadline goes off while a later one is waited for.
+    loop.call_later(0.005, bell.ring)
+    assert await bell.wait(loop.time() + 0.03)
+    begun_s = loop.time()
+    assert not await bell.wait(begun_s + 0.08)
+    assert 0.08 <= loop.time() - begun_s < 1.0
+
+    # The timer of an earlier, farther deadline does not hold back a nearer one.
+    loop.call_later(0.005, bell.ring)
+    assert await bell.wait(loop.time() + 30.0)
+    begun_s = loop.time()
+    assert not await bell.wait(begun_s + 0.02)
+    assert 0.02 <= loop.time() - begun_s < 1.0
+
+    # A timer that goes off while nobody waits is nobody's.
+    passed = asyncio.Event()
+    loop.call_later(0.005, bell.ring)
+    loop.call_later(0.02, passed.set)
+    assert await bell.wait(loop.time() + 0.01)
+    await passed.wait()
+    begun_s = loop.time()
+    assert not await bell.wait(begun_s + 0.02)
+    assert loop.time() >= begun_s + 0.02
+    bell.close()
+
+
+async def test_bell_that_is_closed_leaves_no_timer_behind():
+    bell, loop = Bell(), asyncio.get_running_loop()
+    loop.call_soon(bell.ring)
+    assert await bell.wait(loop.time() + 3600.0)
+    (timer,) = (one for one in loop._scheduled if one.when() > loop.time() + 3000.0)
+    bell.close()
+    assert timer.cancelled()
+    bell.close()
