@@ -245,7 +245,9 @@ def _day_minus_night(
     """Return the mean while the sun is up minus that of the rest of the natural day."""
     rise_us, set_us = sun_up(whole.start_us, zone, latitude, longitude)
     part = parts[0]
-    is_day = (part.from_us >= rise_us) & (part.from_us < set_us)
+    risen, not_set = part.from_us >= rise_us, part.from_us < set_us
+    # Where the zone is far from the sun's own time, it sets before it rises in the natural day.
+    is_day = risen & not_set if rise_us <= set_us else risen | not_set
     return _mean(part.take(is_day)) - _mean(part.take(~is_day))
 
 

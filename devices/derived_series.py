@@ -323,14 +323,14 @@ class Period:
         at_us: list[int] = []
         value: list[float] = []
         quality: list[int] = []
-        for start_us in self.periods.starts(span.start_us, span.end_us):
+        for start_us in self.periods.starts(span.start_us, min(span.end_us, now_us + 1)):
             whole = Span(start_us, self.periods.end_of(start_us))
             so_far = Span(start_us, min(whole.end_us, now_us))
             parts = [
                 part_of(track, hold_us, so_far)
                 for track, hold_us in zip(tracks, self.hold_us, strict=True)
             ]
-            if start_us > now_us or not all(part.own.any() for part in parts):
+            if not all(part.own.any() for part in parts):
                 continue
             at_us.append(start_us)
             value.append(self.reduce(parts, whole))

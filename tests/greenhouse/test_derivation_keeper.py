@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import random
 from collections.abc import AsyncIterator
@@ -10,12 +11,14 @@ from datetime import UTC, datetime
 from itertools import pairwise
 
 import pytest
+from click.testing import CliRunner
 
 from devices.derivation import input_ids
 from devices.quality import BAD_MASK, Quality
 from devices.reading import Batch
 from devices.registry import Registry
 from devices.site_file import read_site_file
+from greenhouse.cli import main
 from greenhouse.derivation_keeper import DerivationKeeper
 from ingest.counters import Counters
 from ingest.listener import Listener
@@ -423,3 +426,69 @@ async def test_what_retention_has_deleted_is_neither_made_anew_nor_lost(
     after = (await history.rolled([number], START, START + 2 * DAY, Step.DAY))[number]
     assert after.sum.tolist() == pytest.approx([before.sum[0], before.sum[1]], abs=1.1)
     assert after.count.tolist()[0] == before.count.tolist()[0]
+
+
+async def test_a_new_series_has_a_month_at_once_and_the_rest_by_command(
+    base: Base, database_dsn: str, monkeypatch
+):
+    base.writer.watch(())  # nothing was derived yet
+    days = [-40, -20, -1, 0]
+    for day in days:
+        await base.write(
+            base.rows(TEMPERATURE, [(day * DAY, 20.0, 0)]),
+            base.rows(HUMIDITY, [(day * DAY + S, 60.0, 0)]),
+        )
+    await base.settle()
+    assert [at // DAY for at in await base.read(VPD)] == [-20, -1, 0]
+    monkeypatch.setenv("GREENHOUSE_DSN", database_dsn)
+    since = datetime.fromtimestamp((START - 50 * DAY) / S, UTC).isoformat()
+    until = datetime.fromtimestamp(NOW / S, UTC).isoformat()
+    done = await asyncio.to_thread(
+        CliRunner().invoke, main, ["derive", "--since", since, "--until", until, "--series", VPD]
+    )
+    assert done.exit_code == 0, done.output
+    assert [at // DAY for at in await base.read(VPD)] == days
+    rows = await base.connection.execute(
+        "SELECT formula, version, made_from < %s FROM derivations WHERE series_id = %s"
+        " ORDER BY recorded_at",
+        [datetime.fromtimestamp((START - 45 * DAY) / S, UTC), base.registry.series_ids[VPD]],
+    )
+    assert await rows.fetchall() == [
+        ("vapour_pressure_deficit", 1, False),
+        ("vapour_pressure_deficit", 1, True),
+    ]
+
+
+async def test_a_formula_of_another_version_is_computed_again_and_recorded(base: Base):
+    await base.write(base.rows(TEMPERATURE, [(0, 20.0, 0)]), base.rows(HUMIDITY, [(S, 60.0, 0)]))
+    await base.settle()
+    number = base.registry.series_ids[VPD]
+    await base.connection.execute("UPDATE derivations SET version = 0")
+    await base.connection.execute("UPDATE readings SET value = 9 WHERE series_id = %s", [number])
+    base.keeper = base.new_keeper()
+    await base.settle()
+    assert (await base.read(VPD))[S][0] == pytest.approx(2.33828 * 0.4, abs=1e-5)
+    rows = await base.connection.execute(
+        "SELECT version FROM derivations WHERE series_id = %s ORDER BY recorded_at", [number]
+    )
+    assert await rows.fetchall() == [(0,), (1,)]
+
+
+async def test_of_two_that_follow_the_same_change_one_does_it(base: Base):
+    await base.write(base.rows(TEMPERATURE, [(0, 20.0, 0)]), base.rows(HUMIDITY, [(S, 60.0, 0)]))
+    store = DerivedStore(base.pool)
+    changes = await store.pending(10)
+    first = await store.rework([], NOW, [one.id for one in changes])
+    second = await store.rework([], NOW, [one.id for one in changes], [(1, 0, 1)])
+    assert (len(first), len(second), await store.pending(10, redo=True)) == (0, 0, [])
+
+
+async def test_nothing_is_noted_of_a_batch_that_is_not_stored(base: Base):
+    good = base.rows(TEMPERATURE, [(0, 20.0, 0)])
+    outcome = await base.writer.write(Batch.concatenate([good, good]))
+    assert (outcome.inserted, await base.queued()) == (1, 1)
+    assert (await base.writer.write(good)).duplicates == 1
+    assert await base.queued() == 1
+    infinite = base.rows(TEMPERATURE, [(S, math.inf, 0)])
+    assert (await base.writer.write(infinite)).kind == "refused"
+    assert await base.queued() == 1
