@@ -18,6 +18,8 @@ from devices.document import Document, Path, validate_part
 from devices.errors import Mistake
 from devices.profile import Entry
 from devices.registry import Registry
+from devices.sample_result import PAYLOAD as LABORATORY
+from devices.sample_result import TAG
 from devices.series import Device
 
 _TAG = re.compile(r"[a-z0-9][a-z0-9_.:-]{0,62}")
@@ -119,6 +121,8 @@ def read_growing(
     for path, entry in _entries(document, (), "devices"):
         device = registry.device.get(str(entry.get("code")))
         found = _tags(document, path, entry, mistakes)
+        if device is not None and device.payload == LABORATORY:
+            found |= {TAG}
         if found and device is not None:
             tags[f"device:{device.code}"] = found
         for inner, series in _entries(document, path, "series"):

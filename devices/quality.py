@@ -42,6 +42,7 @@ class Quality(IntFlag):
     RESTARTED = 1 << 26
     PROVISIONAL = 1 << 27
     CALIBRATION_DUE = 1 << 28
+    BELOW_DETECTION = 1 << 29
 
 
 BAD_MASK = (1 << 10) - 1
@@ -126,6 +127,12 @@ REASONS: tuple[QualityReason, ...] = tuple(
             "N",
             "传感器校准已过期",
             "the sensor's calibration was overdue",
+        ),
+        (
+            Quality.BELOW_DETECTION,
+            "N",
+            "低于检出限,以检出限的一半计",
+            "below the detection limit; half of the limit stands for it",
         ),
         (Quality.WRAPPED, "N", "计数器走满归零", "the counter went round and began at 0 again"),
         (

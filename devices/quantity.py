@@ -140,6 +140,7 @@ _TABLE = (
     _q("water_mercury", _WATER, "mg/L", "mg.L-1", 0, 10000, 15552000, 5, "水汞", "Mercury in water", "w20111"),
     _q("water_arsenic", _WATER, "mg/L", "mg.L-1", 0, 10000, 15552000, 3, "水砷", "Arsenic in water", "w20119"),
     _q("faecal_coliform", _WATER, "MPN/L", "", 0, _BIG, 15552000, 0, "粪大肠菌群", "Faecal coliforms", "w02003"),
+    _q("ascaris_eggs", _WATER, "1/L", "L-1", 0, 1_000_000, 15552000, 1, "蛔虫卵数", "Ascaris eggs"),
     _q("ammonia_nitrogen", _WATER, "mg/L", "mg.L-1", 0, 10000, 3600, 2, "氨氮", "Ammonia nitrogen", "w21003"),
     _q("total_nitrogen", _WATER, "mg/L", "mg.L-1", 0, 10000, 3600, 2, "总氮", "Total nitrogen", "w21001"),
     _q("total_phosphorus", _WATER, "mg/L", "mg.L-1", 0, 10000, 3600, 2, "总磷", "Total phosphorus", "w21011"),

@@ -29,6 +29,8 @@ from devices.profile_library import shipped_profile, shipped_profile_names
 from devices.quantity import QUANTITIES
 from devices.registry import Registry
 from devices.running_total import CounterRule, counter_rule, entered_rule
+from devices.sample_result import INTERVAL_S
+from devices.sample_result import PAYLOAD as LABORATORY
 from devices.senml_unit import senml_unit
 from devices.series import Device, Series, Transport
 from devices.site import Medium, Placement, Site, SiteKind
@@ -365,7 +367,9 @@ class _Resolver:
             return self._slave(entry, path)
         if entry.transport is Transport.DERIVED:
             self._wrong((*path, "transport"), entry.transport.value, "mqtt, http or modbus")
-        known = (*PAYLOADS, *self._mappings)
+        if entry.payload == LABORATORY:
+            entry = self._laboratory(entry, path)
+        known = (*PAYLOADS, LABORATORY, *self._mappings)
         if entry.payload not in known:
             hint = nearest(entry.payload, known)
             expected = f"json, senml, {PREFIX}… or another in docs/reference/payloads.md"
@@ -381,6 +385,12 @@ class _Resolver:
         for index in range(len(entry.series)):
             self._add_series(entry, (*path, "series", index), series)
         return _device_of(entry, entry.payload, series)
+
+    def _laboratory(self, entry: DeviceEntry, path: Path) -> DeviceEntry:
+        """Return a place that is sampled: its series have readings a few times a year."""
+        if entry.transport is not Transport.HTTP:
+            self._wrong((*path, "transport"), entry.transport.value, "http, for results are posted")
+        return entry.model_copy(update={"interval": entry.interval or INTERVAL_S})
 
     def _add_bus(self, path: Path) -> None:
         bus = read_bus(self._document, path, self._mistakes)
