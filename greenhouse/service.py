@@ -303,7 +303,9 @@ class _House:
             self.writer.watch(input_ids(registry))
 
     async def _derive(self) -> None:
-        keeper = DerivationKeeper(DerivedStore(self.pool), lambda: self.registry.current)
+        keeper = DerivationKeeper(
+            DerivedStore(self.pool), lambda: self.registry.current, [self.alerts.listener]
+        )
         await self.prepared.wait()
         await keeper.run()
 
