@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from devices.derived_series import Period, Span
+from devices.quality import Quality
 from devices.reading import Batch
 from devices.registry import Registry
 from greenhouse.derivation_plan import DerivationPlan, Piece, joined
@@ -30,7 +31,8 @@ _PARTS_OF_A_PERIOD = 96
 class DerivationKeeper:
     """Makes what *store* says is to be made, for the registry as it is now.
 
-    New and other values are offered to *listeners* once they are stored.  Everything that must not
+    New and other values are offered to *listeners* once they are stored, those of periods when they
+    have ended.  Everything that must not
     be forgotten stands in the database; what is only kept here is found again at the next start.
     """
 
@@ -160,8 +162,8 @@ class DerivationKeeper:
         return told
 
     def _offer(self, fresh: Batch) -> None:
-        if not len(fresh):
-            return
+        # A period that goes on is told, not judged: 3 mol at nine in the morning is no dark day.
+        fresh = fresh.take(fresh.quality & Quality.PROVISIONAL == 0)
         is_new = fresh.observed_at_us > self._now_us() - _FRESH_US
         for listener in self._listeners:
             listener.offer(fresh.take(is_new), True)
