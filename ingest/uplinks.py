@@ -17,7 +17,7 @@ from collections import deque
 
 from devices.codecs.sample import Uplink
 
-LATEST = 8  # frames of a device
+LATEST = 16  # frames of a device
 _FIRST_COUNTERS = 1  # 0, and 1 of devices that count their join
 _AGAIN_WITHIN_US = 60_000_000
 
@@ -26,6 +26,8 @@ class Uplinks:
     """Remembers the latest frames of each device; as many devices as there are in the registry.
 
     It is lost with the process: a repeat of what came before the start is a reading of its own.
+    Where a backlog is drained beside what is fresh, frames come in another order; a repeat that is
+    met first keeps its own, later time.
     """
 
     def __init__(self) -> None:
