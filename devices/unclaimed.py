@@ -18,6 +18,7 @@ MAX_TOPICS = 32  # samples of a device, one a topic
 MAX_SAMPLE_BYTES = 16_384
 MAX_DEVICE_BYTES = 65_536
 MAX_BYTES = 16 * 1024 * 1024
+_TELLING_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +55,15 @@ class Unclaimed:
 
     @property
     def interval_s(self) -> float | None:
-        """Seconds between two messages of one topic, None while there was only one."""
+        """Seconds between two messages of one topic; None while too few came to tell.
+
+        What was kept back comes in a burst, which says nothing of the interval.
+        """
         rounds = self.messages / max(1, len(self.samples)) - 1
         lasted_s = (self.last_at_us - self.first_at_us) / 1e6
-        return lasted_s / rounds if rounds > 0 and lasted_s > 0 else None
+        if rounds < 1 or lasted_s < _TELLING_S:
+            return None
+        return lasted_s / rounds
 
 
 def unclaimed_id(pattern: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -321,11 +320,3 @@ async def test_while_the_database_is_away_nothing_noted_is_forgotten(file, pool,
     await door.step.flush()
     (one,) = await UnclaimedStore(pool).list(9)
     assert one.messages == 2
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-async def test_a_folder_without_permission_is_told(desk, file):
-    found = await the_one(desk)
-    file.parent.chmod(0o500)
-    with pytest.raises(ClaimNotWritten):
-        await desk.claim(found, Proposal(ENTRY, MAPPING), "li.wei")
