@@ -139,7 +139,7 @@ class Pipeline:
 
     *max_rows* is the largest batch for the sink, *linger_s* how long a small one waits for company,
     *queued_bytes* (as the spool counts) bounds the decoded batches that wait for the sink.  *draw*
-    is the source of chance for retries.
+    is the source of chance for retries.  Nothing is stored before *may_store* is set, where given.
     """
 
     def __init__(
@@ -158,7 +158,9 @@ class Pipeline:
         retry_first_s: float = 0.2,
         retry_cap_s: float = 30.0,
         draw: Callable[[], float] = random.random,
+        may_store: asyncio.Event | None = None,
     ) -> None:
+        self._may_store = may_store
         self._spool = spool
         self._decoders = decoders
         self._sink = sink
@@ -354,6 +356,8 @@ class Pipeline:
 
     async def _write(self) -> None:
         while True:
+            if self._may_store is not None and (self._fresh or self._backlog):
+                await self._may_store.wait()
             async with self._storing:
                 stored = await self._write_next()
             if not stored:

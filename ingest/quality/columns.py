@@ -7,6 +7,7 @@ each limit is a short table by kind that stays in the processor's nearest memory
 from __future__ import annotations
 
 from dataclasses import dataclass
+from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ from ingest.quality.peers import PeerTable, peer_table
 
 BoolArray = npt.NDArray[np.bool_]
 IntpArray = npt.NDArray[np.intp]
+UInt32Array = npt.NDArray[np.uint32]
 
 _NEVER_US = 1 << 60
 _GAP_INTERVALS = 3.5  # a series is stale after three: what was silent was not frozen
@@ -57,11 +59,13 @@ class Kinds:
 class Columns:
     """What the judge knows of every series, by its number; numbers beyond are unknown to it.
 
-    *kind* intp, *device* int32 (numbers of no meaning of their own), *scale* and *offset* the
+    *name* tells by a checksum whether a number still means the same series, 0 for none.  *kind*
+    intp, *device* int32 (numbers of no meaning of their own), *scale* and *offset* the
     conversion of units.  *least_lag_us* is the least of all kinds.
     """
 
     revision: int
+    name: UInt32Array
     kind: IntpArray
     device: Int32Array
     scale: FloatArray
@@ -81,7 +85,8 @@ def columns(registry: Registry, checks: Checks) -> Columns:
     """Lay out *registry* with the shipped limits and what *checks* changes of them."""
     ids = registry.series_ids
     size = max(ids.values(), default=-1) + 1
-    kind, device = np.zeros(size, np.intp), np.full(size, -1, np.int32)
+    name, kind = np.zeros(size, np.uint32), np.zeros(size, np.intp)
+    device = np.full(size, -1, np.int32)
     scale, offset = np.ones(size), np.zeros(size)
     known: dict[tuple[str, Limits, float], int] = {}
     devices = {code: number for number, code in enumerate(registry.device)}
@@ -90,12 +95,14 @@ def columns(registry: Registry, checks: Checks) -> Columns:
         if number is None:
             continue
         key = (series.quantity, limits, series.interval_s)
+        name[number] = crc32(series.code.encode())
         kind[number] = known.setdefault(key, len(known) + 1)
         device[number] = devices[series.device]
         scale[number], offset[number] = series.conversion.scale, series.conversion.offset
     kinds = _kinds(list(known))
     return Columns(
         registry.revision,
+        name,
         kind,
         device,
         scale,

@@ -26,7 +26,7 @@ from devices.registry import Registry
 from ingest.quality.alone import Seen, look
 from ingest.quality.columns import Columns, columns
 from ingest.quality.lag import Lag
-from ingest.quality.lanes import LATE, LIVE, Lane
+from ingest.quality.lanes import LATE, LIVE, NEVER_US, Lane
 from ingest.quality.neighbours import Neighbours, Rows
 from ingest.quality.peers import Peers, zeros_together
 
@@ -47,7 +47,11 @@ _SPOILED = np.int32(BAD_MASK) | _APART
 
 
 class Judge:
-    """Judges batches, in the order in which they arrived; its state is that of all series."""
+    """Judges batches, in the order in which they arrived; its state is that of all series.
+
+    *timeline* says which line of calibration a reading is on, and may be set at any time.  *judged*
+    counts readings.
+    """
 
     def __init__(self, checks: Checks | None = None) -> None:
         self._checks = checks or Checks()
@@ -56,6 +60,8 @@ class Judge:
         self._neighbours = Neighbours()
         self._peers = Peers()
         self._lag = Lag()
+        self._names = np.empty(0, np.uint32)
+        self.judged = 0
 
     def lay_out(self, registry: Registry) -> Columns:
         """Return *registry* as columns for `use`; takes a while for a city, and touches nothing."""
@@ -66,6 +72,16 @@ class Judge:
         self._columns = laid_out
         for part in (self._neighbours, self._peers, self._lag):
             part.grow(laid_out.size)
+        names = laid_out.name
+        more = max(0, len(names) - len(self._names))
+        self._names = np.concatenate([self._names, np.zeros(more, np.uint32)])
+        known = self._names[: len(names)]
+        other = np.flatnonzero((known != names) & (known != 0) & (names != 0))
+        if len(other):  # another database has given these numbers to others
+            self._neighbours.forget(other)
+            self._peers.at_us[other] = NEVER_US
+            self._lag.received_us[other] = NEVER_US
+        known[names != 0] = names[names != 0]
 
     def adopt(self, registry: Registry) -> None:
         """Judge by *registry* from the next batch on."""
@@ -80,6 +96,7 @@ class Judge:
         self._mark_lag(batch, seen)
         self._mark_peers(batch, seen)
         self._mark_neighbours(batch, seen)
+        self.judged += len(batch)
         return replace(batch, value=seen.value, quality=seen.quality)
 
     def again(self, batch: Batch, remembered: Int32Array) -> Batch:
@@ -147,6 +164,7 @@ class Judge:
         neighbours = self._neighbours
         return {
             "version": np.array([VERSION]),
+            "names": self._names.copy(),
             **neighbours.live.columns("live"),
             **neighbours.late.columns("late"),
             "newest_us": neighbours.newest_us.copy(),
@@ -174,7 +192,8 @@ class Judge:
             columns["lag_lateness_us"].astype(np.int64),
         )
         lengths = {len(live.written), len(late.written), len(peers.at_us), len(peers.value)}
-        lengths |= {len(lag.received_us), len(lag.lateness_us), size}
+        names = columns["names"].astype(np.uint32)
+        lengths |= {len(lag.received_us), len(lag.lateness_us), len(names), size}
         if lengths != {size}:
             raise ValueError(f"columns of different lengths: {sorted(lengths)}")
         seam = None
@@ -182,5 +201,5 @@ class Judge:
             late = Lane.empty(LATE, size)
             seam = np.ones(size, bool)
         self._neighbours = Neighbours(live, late, newest_us, seam)
-        self._peers, self._lag = peers, lag
+        self._peers, self._lag, self._names = peers, lag, names
         self.use(self._columns)

@@ -74,6 +74,12 @@ class Neighbours:
         if self.seam is not None:
             self.seam = np.concatenate([self.seam, np.zeros(more, bool)])
 
+    def forget(self, series: IntpArray) -> None:
+        """Begin *series* anew."""
+        self.live.clear(series)
+        self.late.clear(series)
+        self.newest_us[series] = NEVER_US
+
     def judge(self, rows: Rows, columns: Columns) -> Int32Array:
         """Return the bits of *rows*, which are in the order of arrival, and remember them."""
         bits = np.zeros(len(rows), np.int32)
