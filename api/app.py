@@ -29,6 +29,7 @@ from api.routes import (
     readings,
     reference,
     replays,
+    results,
     rules,
     service,
     silences,
@@ -127,6 +128,7 @@ def _versioned() -> APIRouter:
         packs,
         replays,
         onboarding,
+        results,
     ):
         router.include_router(room.router, dependencies=checks)
     router.include_router(readings.router, dependencies=checks)

@@ -17,6 +17,17 @@ async def json_body(request: Request, most_bytes: int, timeout_s: float) -> byte
     it is not here after *timeout_s*.
     """
     _check_type(request)
+    return await read_body(request, most_bytes, timeout_s)
+
+
+async def read_body(request: Request, most_bytes: int, timeout_s: float) -> bytes:
+    """Return the body of *request* as it came, whatever it says that it is.
+
+    Raises a `Problem` as `json_body` does, but for the type.
+    """
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        detail = "the body must not be compressed"
+        raise Problem(415, "compressed-body", detail, headers={"Accept-Encoding": "identity"})
     announced = request.headers.get("content-length", "0")
     if announced.isdecimal() and int(announced[:20]) > most_bytes:
         raise _too_large(most_bytes)
@@ -39,9 +50,6 @@ def _check_type(request: Request) -> None:
     if kind.strip() != "application/json" or charset not in ("", "charset=utf-8"):
         detail = "the body must be application/json in UTF-8"
         raise Problem(415, "not-json", detail, headers={"Accept-Post": "application/json"})
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        detail = "the body must not be compressed"
-        raise Problem(415, "compressed-body", detail, headers={"Accept-Encoding": "identity"})
 
 
 def _too_large(most_bytes: int) -> Problem:

@@ -15,6 +15,7 @@ from api.commands import CommandDesk, CommandShelf
 from api.health import Health
 from api.onboarding import OnboardingDesk
 from api.replays import Turnstile
+from api.results import ResultShelf
 from api.tokens import Tokens
 from devices.gap import Gap
 from devices.reading import Batch
@@ -109,7 +110,7 @@ class Services:
     readings can still be asked for by name (the registry itself if None).  *inlet* is None in a
     process that only reads, *commands* in one that polls no bus, *command_shelf* where nobody keeps
     any, *alerts* and *packs* where no rules are judged, *onboarding* where the site file is not at
-    hand.  *replays* lets one replay through at a
+    hand, *results* where no results of samples are kept.  *replays* lets one replay through at a
     time, *packs_lock* one change of a pack.  *now_us* is the clock, microseconds since 1970 UTC.
     """
 
@@ -127,6 +128,7 @@ class Services:
     alerts: AlertDesk | None = None
     packs: PackShelf | None = None
     onboarding: OnboardingDesk | None = None
+    results: ResultShelf | None = None
     replays: Turnstile = field(default_factory=Turnstile)
     packs_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     settings: ApiSettings = field(default_factory=ApiSettings)

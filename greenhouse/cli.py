@@ -23,6 +23,7 @@ from devices.quantity import QUANTITIES
 from greenhouse.cli_alerts import alerts
 from greenhouse.cli_derive import derive
 from greenhouse.cli_devices import devices
+from greenhouse.cli_results import results
 from greenhouse.console import (
     UNDONE,
     load_own_packs,
@@ -57,6 +58,7 @@ def main() -> None:
 main.add_command(alerts)
 main.add_command(devices)
 main.add_command(derive)
+main.add_command(results)
 
 
 @main.command()

@@ -42,6 +42,7 @@ from greenhouse.alerting.room import AlertRoom
 from greenhouse.command_desk import CommandDesk
 from greenhouse.derivation_keeper import DerivationKeeper
 from greenhouse.doorstep import Doorstep
+from greenhouse.laboratory import ResultTeller
 from greenhouse.onboarding import Onboarding
 from greenhouse.registry_keeper import RegistryKeeper
 from greenhouse.replayer import Replayer
@@ -72,6 +73,7 @@ from storage.derived import DerivedStore
 from storage.errors import StorageError
 from storage.gaps import GapStore
 from storage.history import History
+from storage.laboratory import LaboratoryStore
 from storage.maintenance import Maintenance
 from storage.migrate import migrate
 from storage.pool import Pool
@@ -185,6 +187,7 @@ class _House:
             self._spool_lag_s,
         )
         self.commands = CommandStore(pool)
+        self.results = LaboratoryStore(pool)
         self.desk: CommandDesk | None = None
 
     @classmethod
@@ -291,6 +294,7 @@ class _House:
             work["unclaimed"] = self.doorstep.run()
             work["maintenance"] = self._maintain()
             work["derivations"] = self._derive()
+            work["results"] = self._tell_results()
         broker, mqtt = self.plan.site_file.broker, self.mqtt
         if self.sparkplug and self.mqtt_settings and broker and mqtt:
             work |= self.sparkplug.work(
@@ -308,6 +312,11 @@ class _House:
         )
         await self.prepared.wait()
         await keeper.run()
+
+    async def _tell_results(self) -> None:
+        teller = ResultTeller(self.results, lambda batch: self.alerts.listener.offer(batch, True))
+        await self.prepared.wait()
+        await teller.run()
 
     async def _keep_registry(self) -> None:
         await self.registry.prepare(self._bring_up_database)
@@ -358,6 +367,7 @@ class _House:
             packs=self.alerts.packs,
             onboarding=Onboarding(self.plan.path, self.pool, self.registry.catch_up),
             command_shelf=self.commands,
+            results=self.results,
             settings=ApiSettings(
                 open_loopback_reads=settings.open_loopback_reads, docs=settings.api_docs
             ),
