@@ -40,7 +40,12 @@ _EPOCHS = (("s", 1), ("ms", 1_000), ("us", 1_000_000), ("ns", 1_000_000_000))
 _LIKE_A_NUMBER = re.compile(r"[-+.:0-9eEoOxX_]+")
 _NAMES = ("n", "name", "key", "id", "type", "k", "sensor", "param", "code")
 _VALUES = ("v", "value", "val", "reading", "data")
-_ADDRESSES = (("deviceInfo", "devEui"), ("devEUI",), ("end_device_ids", "device_id"))
+_ADDRESSES = (
+    ("deviceInfo", "devEui"),
+    ("devEUI",),
+    ("end_device_ids", "device_id"),
+    ("dev_eui",),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +146,9 @@ def _formats(
     ]
     if not kept and not isinstance(document, dict | list):
         kept = _frames("", sample, codecs, 0.3, "these bytes can be a frame of it")
-    for server in ("chirpstack4", "chirpstack3", "tts3"):
-        if _server(document) == server:
-            why = f"an uplink of {server}; the frame fits, the label tells the model"
-            kept = _frames(f"{server}/", sample, codecs, 0.6, why) + kept
+    for server, most in _servers(document):
+        why = f"an uplink of {server}; the frame fits, the label tells the model"
+        kept = _frames(f"{server}/", sample, codecs, most, why) + kept
     ranked = sorted(kept, key=lambda one: -one.confidence)
     return tuple({one.payload: one for one in reversed(ranked[:_MAX_FORMATS])}.values())[::-1]
 
@@ -161,7 +165,7 @@ def _likely(topic: str, document: Any) -> Iterator[GuessedFormat]:
             yield GuessedFormat("tasmota", 0.9, "a Tasmota SENSOR message")
         if levels[0] == "zigbee2mqtt" or "linkquality" in document:
             yield GuessedFormat("zigbee2mqtt", 0.9, "a device of Zigbee2MQTT")
-        likely = 0.05 if _server(document) else 0.5
+        likely = 0.05 if _servers(document) else 0.5
         yield GuessedFormat(MAPPED, likely, "JSON of its own making: a mapping says what is where")
     elif isinstance(document, list) and document:
         if all(isinstance(one, dict) and {"n", "bn", "v", "u"} & one.keys() for one in document):
@@ -170,6 +174,8 @@ def _likely(topic: str, document: Any) -> Iterator[GuessedFormat]:
             yield GuessedFormat("json", 0.95, "values under 'v', as the project's own payload")
         yield GuessedFormat(MAPPED, 0.4, "JSON of its own making: a mapping says what is where")
     else:
+        if levels[-1] == "state" and levels[-3:-2] in (["sensor"], ["binary_sensor"]):
+            yield GuessedFormat("esphome", 0.9, "a sensor's state, as ESPHome's topics end")
         yield GuessedFormat("value", 0.8, "one bare value; its topic says what it is")
         yield GuessedFormat("senml-cbor", 0.8, "records with names, as in SenML")
 
@@ -180,17 +186,19 @@ def _is_tasmota(document: Mapping[str, Any]) -> bool:
     )
 
 
-def _server(document: Any) -> str:
-    """Return which LoRaWAN network server wrote *document*, as a payload begins."""
+def _servers(document: Any) -> tuple[tuple[str, float], ...]:
+    """Return which LoRaWAN network servers write like *document*, and how sure that makes."""
     if not isinstance(document, dict):
-        return ""
+        return ()
     if isinstance(document.get("deviceInfo"), dict) and {"data", "rxInfo"} & document.keys():
-        return "chirpstack4"
+        return (("chirpstack4", 0.6),)
     if "devEUI" in document and {"data", "fPort"} & document.keys():
-        return "chirpstack3"
+        return (("chirpstack3", 0.6), ("chirpstack3-hex", 0.55))
     if isinstance(document.get("end_device_ids"), dict) and "uplink_message" in document:
-        return "tts3"
-    return ""
+        return (("tts3", 0.6),)
+    if "hotspots" in document and "payload" in document:
+        return (("helium", 0.6),)
+    return ()
 
 
 def _frames(

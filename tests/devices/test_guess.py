@@ -100,6 +100,15 @@ CHIRPSTACK4 = {
 }
 
 
+HELIUM = {
+    "dev_eui": "24E124126A148401",
+    "payload": "AXVcA2f0AARoew==",
+    "port": 85,
+    "hotspots": [{"name": "a"}],
+    "reported_at": 1_767_225_598_000,
+}
+
+
 @pytest.mark.parametrize(
     ("topic", "payload", "name"),
     [
@@ -110,6 +119,8 @@ CHIRPSTACK4 = {
         ("farm/x/temp", b"21.5", "value"),
         ("vendor/7", {"a": {"temp": 21}}, "mapping/"),
         ("application/1/device/2/event/up", CHIRPSTACK4, "chirpstack4/milesight-em300-th"),
+        ("node/sensor/co2/state", b"512", "esphome"),
+        ("helium/x/rx", HELIUM, "helium/milesight-em300-th"),
         ("x", bytes.fromhex("01755c0367f40004687b"), "milesight-em300-th"),
     ],
 )

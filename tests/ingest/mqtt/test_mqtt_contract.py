@@ -12,6 +12,7 @@ import aiomqtt
 import pytest
 
 from ingest.collector import ArrivalFlag
+from ingest.mqtt.settings import SettingsError
 from tests.ingest.mqtt.scene import VERSIONS, Connect, numbered, play, publish
 
 # No limit of the broker's own: 3.1.1 knows no Receive Maximum.
@@ -289,6 +290,45 @@ async def test_subscriptions_of_an_earlier_configuration_end(
         await publish(server, [b"wanted"])
         await eventually(lambda: scene.keeper.arrivals)
     assert scene.keeper.payloads == [b"wanted"]
+
+
+async def test_subscriptions_change_while_we_are_connected_and_nothing_is_missed(
+    connect, broker, eventually, tmp_path: Path
+):
+    server, memory = broker(), tmp_path / "session.json"
+    first = {"topic_filters": ("gh/+/+", "one/1")}
+    async with play(connect, server, memory=memory, **first) as scene:
+        await eventually(lambda: scene.subscribed)
+        for number in range(3):  # a device's own topic, then one filter that covers it, and back
+            scene.collector.listen_to(("gh/+/+", "one/#") if number % 2 == 0 else ("one/1",))
+            await eventually(
+                lambda: (
+                    scene.collector._coverage.memory.topic_filters
+                    == scene.collector._settings.topic_filters
+                )
+            )
+            await publish(server, [b"kept %d" % number], topic="one/1")
+            await publish(server, [b"new %d" % number], topic="one/2")
+        await publish(server, [b"last"], topic="gh/h1/a")
+        await eventually(lambda: b"last" in scene.keeper.payloads)
+    assert scene.keeper.payloads == [b"kept 0", b"new 0", b"kept 1", b"kept 2", b"new 2", b"last"]
+    assert scene.keeper.gaps == []
+    assert scene.counters.mqtt_connections == 1
+
+
+async def test_a_filter_that_cannot_be_meant_changes_nothing(connect, broker, eventually):
+    server = broker()
+    async with play(connect, server, topic_filters=("gh/+/+",)) as scene:
+        await eventually(lambda: scene.subscribed)
+        with pytest.raises(SettingsError):
+            scene.collector.listen_to(("gh/#/x",))
+        scene.collector.listen_to(("gh/+/+", "more/#"))
+
+        async def heard() -> bool:
+            await publish(server, [b"more"], topic="more/1")
+            return b"more" in scene.keeper.payloads
+
+        await eventually(heard)
 
 
 async def test_bad_credentials_are_said_and_tried_again_slowly(connect, broker, eventually, caplog):
