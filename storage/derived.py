@@ -85,7 +85,7 @@ class DerivedStore:
 
         async def read(connection: Connection) -> list[Change]:
             cursor = await connection.execute(_SQL["pending"], arguments)
-            return [Change(*row) async for row in cursor]
+            return [_change(*row) async for row in cursor]
 
         return await self._pool.run(read)
 
@@ -185,6 +185,21 @@ class DerivedStore:
 
 _SQL = statements("derived")
 _AT_A_TIME = 200  # of orders to redo in a row of the queue
+
+
+def _change(
+    number: int,
+    redo: bool,
+    series_ids: list[int],
+    first_us: list[int],
+    last_us: list[int],
+    members: bytes | None,
+) -> Change:
+    if members is not None:
+        bits = np.unpackbits(np.frombuffer(members, np.uint8))
+        series_ids = np.flatnonzero(bits).tolist()
+        first_us, last_us = first_us * len(series_ids), last_us * len(series_ids)
+    return Change(number, redo, series_ids, first_us, last_us)
 
 
 async def _note(connection: Connection, redo: bool, spans: Sequence[tuple[int, int, int]]) -> None:

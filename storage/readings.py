@@ -22,14 +22,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import psycopg
 
-from devices.reading import Batch
+from devices.reading import Batch, Int32Array, Int64Array
 from storage.editions import detect
 from storage.instant import SERVER_EPOCH_US, out_of_range
 from storage.outcome import Outcome
@@ -226,22 +227,20 @@ class ReadingWriter:
 
     async def _note(self, connection: Connection, rows: Batch) -> None:
         """Note from when to when each watched series was written; *rows* are sorted."""
-        if not len(self._watched):
+        spans = _spans(rows, self._watched)
+        if spans is None:
             return
-        # A number that is larger than any watched one is taken for the last place, and cleared.
-        place = np.minimum(rows.series_id, len(self._watched) - 1)
-        some = np.flatnonzero(self._watched[place] & (place == rows.series_id))
-        if not len(some):
-            return
-        series_id, at_us = rows.series_id[some], rows.observed_at_us[some]
-        last = np.append(np.flatnonzero(np.diff(series_id)), len(some) - 1)
-        first = np.append(0, last[:-1] + 1)
-        arguments = {
-            "series_ids": series_id[last].tolist(),
-            "first_us": at_us[first].tolist(),
-            "last_us": at_us[last].tolist(),
-        }
-        await connection.execute(_SQL["note_changed"], arguments)
+        together, alone = _gathered(spans, len(self._watched))
+        for members, first_us, last_us in together:
+            many = {"members": members, "first_us": first_us, "last_us": last_us}
+            await connection.execute(_SQL["note_many_changed"], many)
+        if len(alone.series_id):
+            few = {
+                "series_ids": alone.series_id.tolist(),
+                "first_us": alone.first_us.tolist(),
+                "last_us": alone.last_us.tolist(),
+            }
+            await connection.execute(_SQL["note_changed"], few)
 
     async def _connected(self) -> Connection:
         if self._connection is None or self._connection.closed:
@@ -261,6 +260,64 @@ class ReadingWriter:
 
 
 _SQL = statements("readings")
+
+
+@dataclass(frozen=True, slots=True)
+class _Spans:
+    """For each of some series when its first and its last row was observed."""
+
+    series_id: Int32Array
+    first_us: Int64Array
+    last_us: Int64Array
+
+    def take(self, index: npt.NDArray[Any]) -> _Spans:
+        return _Spans(self.series_id[index], self.first_us[index], self.last_us[index])
+
+
+def _spans(rows: Batch, watched: npt.NDArray[np.bool_]) -> _Spans | None:
+    """Return the spans of *watched* series in *rows*, which are sorted; None without any."""
+    if not len(watched):
+        return None
+    # A number that is larger than any watched one is taken for the last place, and left out.
+    place = np.minimum(rows.series_id, len(watched) - 1)
+    some = np.flatnonzero(watched[place] & (place == rows.series_id))
+    if not len(some):
+        return None
+    series_id, at_us = rows.series_id[some], rows.observed_at_us[some]
+    last = np.append(np.flatnonzero(np.diff(series_id)), len(some) - 1)
+    first = np.append(0, last[:-1] + 1)
+    return _Spans(series_id[last], at_us[first], at_us[last])
+
+
+_CELL_US = 300 * 1_000_000
+_MOST_CELLS = 4
+_MANY = 32
+
+
+def _gathered(spans: _Spans, size: int) -> tuple[list[tuple[bytes, int, int]], _Spans]:
+    """Return many short spans that lie together as (bits of *size* series, first, last), and those
+    that stand alone.
+
+    Written out, ten thousand series would cost as much as their readings; as bits next to nothing.
+    """
+    if len(spans.series_id) < _MANY:
+        return [], spans
+    cell = spans.first_us // _CELL_US
+    is_short = spans.last_us - spans.first_us <= _CELL_US
+    cells, count = np.unique(cell[is_short], return_counts=True)
+    together: list[tuple[bytes, int, int]] = []
+    alone = np.ones(len(cell), bool)
+    for place in np.argsort(count)[::-1][:_MOST_CELLS]:
+        if count[place] < _MANY:
+            break
+        inside = is_short & (cell == cells[place])
+        alone &= ~inside
+        member = np.zeros(size, bool)
+        member[spans.series_id[inside]] = True
+        bits = np.packbits(member).tobytes()
+        first_us, last_us = spans.first_us[inside].min(), spans.last_us[inside].max()
+        together.append((bits, int(first_us), int(last_us)))
+    return together, spans.take(alone)
 
 
 def _unfit(batch: Batch) -> str:

@@ -18,6 +18,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from devices.reading import Batch
+from storage.derived import DerivedStore
 from storage.grants import grant
 from storage.history import History
 from storage.instant import FIRST_US, LAST_US
@@ -452,3 +453,36 @@ async def test_readings_of_many_weeks_in_one_batch_are_written(
     readings = batch(1, at, [float(k) for k in range(60)])
     assert await writer.write(readings) == Outcome("written", 60)
     assert len(await _stored(connection)) == 60
+
+
+async def test_what_is_written_of_watched_series_is_noted_however_many_and_however_far_apart(
+    dsn: str, pool: Pool
+):
+    """In few rows, each series at least from its first to its last reading, and no other series."""
+    rng = np.random.default_rng(3)
+    start, size = us(2025, 5, 1), 5_000
+    for round_ in range(6):
+        series_id = rng.integers(0, 3_000, size).astype(np.int32)
+        at = start + round_ * DAY_US + rng.integers(0, 60 * SECOND_US, size)
+        wide = rng.random(size) < 0.02
+        at[wide] -= rng.integers(0, 5 * DAY_US, int(wide.sum()))
+        readings = Batch(series_id, at, at, np.zeros(size), np.zeros(size, np.int32))
+        watched = set(rng.choice(3_500, 2_000 if round_ % 2 else 20, replace=False).tolist())
+        async with ReadingWriter(dsn) as writer:
+            writer.watch(watched)
+            assert (await writer.write(readings)).kind == "written"
+        store = DerivedStore(pool)
+        changes = await store.pending(100)
+        assert 1 <= len(changes) <= 6
+        await store.rework([], 0, [one.id for one in changes])
+        noted: dict[int, list[tuple[int, int]]] = {}
+        for change in changes:
+            for one, *span in zip(change.series_ids, change.first_us, change.last_us, strict=True):
+                noted.setdefault(one, []).append(tuple(span))
+        for one in watched:
+            moments = at[series_id == one]
+            assert (one in noted) == bool(len(moments))
+            for moment in moments:
+                assert any(first <= moment <= last for first, last in noted[one])
+        close = {one for one in noted if np.ptp(at[series_id == one]) < 60 * SECOND_US}
+        assert all(last - first <= 600 * SECOND_US for one in close for first, last in noted[one])

@@ -88,7 +88,14 @@ async def test_a_day_has_23_and_25_hours_when_the_clock_changes(
         )
         found = await History(pool).rolled([amsterdam], start, start + 1, Step.DAY)
         expected = Bucket(
-            hours, hours, 0.0, hours - 1.0, (hours - 1) / 2, 0.0, hours - 1.0, hours * (hours - 1) / 2
+            hours,
+            hours,
+            0.0,
+            hours - 1.0,
+            (hours - 1) / 2,
+            0.0,
+            hours - 1.0,
+            hours * (hours - 1) / 2,
         )
         assert as_buckets(found[amsterdam]) == {start: expected}
 

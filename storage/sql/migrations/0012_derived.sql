@@ -148,9 +148,11 @@ COMMENT ON VIEW readings_1d IS
 CREATE TABLE changed_spans (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     redo boolean NOT NULL DEFAULT false,
-    series_ids integer [] NOT NULL,
+    series_ids integer [] NOT NULL DEFAULT '{}',
     first_us bigint [] NOT NULL,
-    last_us bigint [] NOT NULL
+    last_us bigint [] NOT NULL,
+    members bytea,
+    CHECK ((members IS NULL) = (cardinality(series_ids) = cardinality(first_us)))
 );
 COMMENT ON TABLE changed_spans IS
 'One row a transaction that wrote readings from which others are derived; empty when all is followed';
@@ -159,6 +161,9 @@ COMMENT ON COLUMN changed_spans.redo IS
 COMMENT ON COLUMN changed_spans.first_us IS
 'For each series the observed_at of its first changed reading, microseconds since 1970 UTC';
 COMMENT ON COLUMN changed_spans.last_us IS 'And of its last';
+COMMENT ON COLUMN changed_spans.members IS
+'In place of series_ids, for many that were written in one span: a bit for each number of a series, the '
+'first bit of the first byte is that of number 0';
 
 CREATE TABLE derivations (
     series_id integer NOT NULL REFERENCES series (id),

@@ -9,7 +9,7 @@ SET LOCAL timescaledb.max_tuples_decompressed_per_dml_transaction = 0;
 
 -- name: pending
 -- The oldest changes that nothing derived has followed yet, some of them at a time.
-SELECT id, redo, series_ids, first_us, last_us
+SELECT id, redo, series_ids, first_us, last_us, members
 FROM changed_spans
 WHERE redo = %(redo)s
 ORDER BY id

@@ -45,3 +45,8 @@ SET timescaledb.max_tuples_decompressed_per_dml_transaction = 0;
 -- What was written of series from which others are derived, in the transaction that wrote it.
 INSERT INTO changed_spans (series_ids, first_us, last_us)
 VALUES (%(series_ids)s, %(first_us)s, %(last_us)s);
+
+-- name: note_many_changed
+-- The same for many series that were written in one span, as bits.
+INSERT INTO changed_spans (members, first_us, last_us)
+VALUES (%(members)b, ARRAY[%(first_us)s]::bigint [], ARRAY[%(last_us)s]::bigint []);
