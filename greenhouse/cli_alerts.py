@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -219,3 +219,63 @@ def test_command(files: tuple[Path, ...], site_file: Path | None) -> None:
         click.echo(f"{told}: {failed} did not come out", err=True)
         sys.exit(UNDONE)
     click.echo(f"{told}: nothing wrong")
+
+
+# -- what stands
+
+
+_URL = click.option("--url", help="Of the service; that of the settings if left out.")
+
+
+@alerts.command("list")
+@click.option("--all", "everything", is_flag=True, help="Also those that are over and seen.")
+@click.option("--site", help="Only at this site and below it.")
+@click.option("--rule", help="Only of this rule, * for any letters.")
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 1000))
+@_URL
+@_LANGUAGE
+def list_command(
+    everything: bool, site: str | None, rule: str | None, limit: int, url: str | None, lang: str
+) -> None:
+    """List what the running service has to say, the newest first."""
+    from urllib.parse import urlencode
+
+    from greenhouse.alert_lines import alert_table
+
+    wanted = {"attention": None if everything else "true", "site": site, "rule": rule}
+    query = {key: value for key, value in wanted.items() if value} | {"limit": str(limit)}
+    found = _asked(url, f"/alerts?{urlencode(query)}")
+    click.echo(alert_table(found, lang))
+
+
+@alerts.command("show")
+@click.argument("alert")
+@_URL
+@_LANGUAGE
+def show_command(alert: str, url: str | None, lang: str) -> None:
+    """Show one ALERT, by its id, with its history."""
+    from greenhouse.alert_lines import alert_lines
+
+    for line in alert_lines(_asked(url, f"/alerts/{alert}"), lang):
+        click.echo(line)
+
+
+@alerts.command("ack")
+@click.argument("alert")
+@click.option("--by", required=True, help="Who has seen it.")
+@click.option("--note", default="", help="What they say.")
+@_URL
+def ack_command(alert: str, by: str, note: str, url: str | None) -> None:
+    """Acknowledge an ALERT, by its id."""
+    after = _asked(url, f"/alerts/{alert}/acknowledge", {"note": note}, by)
+    click.echo(f"{alert} acknowledged by {after['acknowledged']['by']}")
+
+
+def _asked(url: str | None, path: str, body: object = None, actor: str = "") -> Any:
+    from greenhouse.running_service import NotAnswered, RunningService
+
+    try:
+        return RunningService(load_settings(), url).ask(path, body, actor)
+    except NotAnswered as error:
+        click.echo(str(error), err=True)
+        sys.exit(UNDONE)
