@@ -178,6 +178,24 @@ async def test_a_letter_that_is_asked_for_is_wanted_until_it_is_handed_in(store:
     assert [kept.id for kept in await store.wanted(9)] == [letters[3].id]
 
 
+async def test_letters_of_one_topic_and_those_below_it_are_asked_for_until_a_moment(
+    store: DeadLetterStore,
+):
+    def letter(topic: str, code: str = "E-ALIAS", later_us: int = 0) -> DeadLetter:
+        return DeadLetter("mqtt", topic, topic.encode(), AT + later_us, code, "")
+
+    wanted = [letter("s/g/NDATA/n"), letter("s/g/DDATA/n/d"), letter("s/g/DDATA/n/e", later_us=5)]
+    others = [
+        letter("s/g/NDATA/n2"),
+        letter("s/g/DDATA/n2/d"),
+        letter("s/g/DDATA/n/f", "E-TIME"),
+        letter("s/g/DDATA/n/g", later_us=6),
+    ]
+    await store.put([*wanted, *others])
+    assert await store.want_on("E-ALIAS", "s/g/NDATA/n", "s/g/DDATA/n/", AT + 5) == 3
+    assert {kept.id for kept in await store.wanted(9)} == {one.id for one in wanted}
+
+
 async def test_a_letter_that_is_not_kept_is_none(store: DeadLetterStore):
     assert await store.get("00") is None
     assert await store.mark_replayed(["00"], NOW) == 0
