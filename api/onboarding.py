@@ -44,12 +44,15 @@ class Found:
 class Proposal:
     """A device as it would be: *entry* as in a site file, *mapping* a text if it needs a new one.
 
-    Where *entry* is None only the payload is tried: that of *mapping*, or *payload*.
+    Where *entry* is None only the payload is tried: that of *mapping*, or *payload*; or *profile*,
+    the text of a register profile, on *reads*: answers of a device, as cases of profiles have them.
     """
 
     entry: Mapping[str, Any] | None = None
     mapping: str = ""
     payload: str = ""
+    profile: str = ""
+    reads: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,14 @@ the field, or registers worked out by hand, with what they mean in the quantity'
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
 from devices.codecs.registers import Poll, Read, RegisterCodec, data_bytes, encode_poll
+from devices.codecs.sample import Sample
 from devices.document import Document, Path, load, validate_part
 from devices.errors import DocumentError, Mistake
 from devices.profile import COILS, DISCRETE_INPUTS, Address, Entry, Evidence, Int, Profile, Word
@@ -134,6 +135,31 @@ def _case(document: Document, path: Path, mistakes: list[Mistake]) -> ProfileCas
     )
 
 
+def given_reads(data: Sequence[Any], where: str) -> tuple[Read, ...]:
+    """Return what a device answered, each as `FrameEntry` or `RegistersEntry` has it.
+
+    Raises `DocumentError` with every mistake; *where* is what the list is called in them.
+    """
+    document = Document(where, list(data), {})
+    mistakes: list[Mistake] = []
+    reads: list[Read] = []
+    for index, one in enumerate(data):
+        if isinstance(one, dict) and "request" in one:
+            frame = validate_part(document, (index,), FrameEntry, mistakes)
+            read = frame and _read_of(bytes.fromhex(frame.request), bytes.fromhex(frame.reply))
+            if read:
+                reads.append(read)
+            elif frame:
+                expected = "a reply to this request: same unit and function, all registers asked"
+                mistakes.append(document.mistake((index, "reply"), frame.reply, expected))
+        elif held := validate_part(document, (index,), RegistersEntry, mistakes):
+            data_held = _packed(held.function, held.words)
+            reads.append(Read(held.function, held.address, len(held.words), 0, data_held))
+    if mistakes:
+        raise DocumentError(mistakes)
+    return tuple(reads)
+
+
 def _read_of(request: bytes, reply: bytes) -> Read | None:
     """Take a request and its reply apart; None if they do not belong together."""
     if len(request) != 8 or request[:2] != reply[:2]:
@@ -153,9 +179,14 @@ def _packed(function: int, words: list[int]) -> bytes:
     return b"".join(word.to_bytes(2, "big") for word in words)
 
 
+def read_by(profile: Profile, reads: tuple[Read, ...]) -> list[Sample]:
+    """Return what *profile* makes of *reads*, in the units of the quantities."""
+    return RegisterCodec(profile).decode(encode_poll(Poll("case", profile.unit, reads)))
+
+
 def check_case(profile: Profile, case: ProfileCase) -> list[str]:
     """Return what *profile* makes of the case otherwise than it says; empty when all is well."""
-    samples = RegisterCodec(profile).decode(encode_poll(Poll("case", profile.unit, case.reads)))
+    samples = read_by(profile, case.reads)
     values = {key: value for sample in samples for key, value in sample.values.items()}
     bits = {key: sample.quality for sample in samples for key in sample.values}
     wrong = [f"{key}: nothing says it" for key in case.readings.keys() - values.keys()]

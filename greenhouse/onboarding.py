@@ -38,8 +38,10 @@ from devices.codecs.sample import Codec
 from devices.document import load
 from devices.errors import DecodeError, DocumentError, Mistake
 from devices.guess import MAPPED, guess, where_of, write_yaml
-from devices.guess_quantity import guess_value
+from devices.guess_quantity import GuessedValue, guess_value
 from devices.mapping import read_mapping
+from devices.profile import read_profile
+from devices.profile_case import given_reads, read_by
 from devices.quantity import QUANTITIES
 from devices.registry import Registry
 from devices.series import Device
@@ -115,6 +117,8 @@ class Onboarding:
         return await asyncio.to_thread(self._attempt, proposal, samples)
 
     def _attempt(self, proposal: Proposal, samples: Sequence[HeardMessage]) -> Tried:
+        if proposal.profile:
+            return _tried_registers(proposal)
         if proposal.entry is None:
             return _tried_values(_codec_of(proposal), samples)
         files = self._files(proposal)
@@ -246,6 +250,27 @@ def _tried_values(codec: Codec, samples: Sequence[HeardMessage]) -> Tried:
             values |= sample.values
     guessed = tuple(guess_value(key, value) for key, value in values.items())
     return Tried(values=guessed, unreadable=tuple(unreadable), ignored_fields=ignored)
+
+
+def _tried_registers(proposal: Proposal) -> Tried:
+    """Return what a register profile makes of answers of a device."""
+    try:
+        profile = read_profile(proposal.profile, "profile")
+        samples = read_by(profile, given_reads(proposal.reads, "reads"))
+    except DocumentError as error:
+        raise OnboardingRefused(error.mistakes) from error
+    except DecodeError as error:
+        return Tried(unreadable=(Unreadable("reads", error.code, error.text),))
+    points = {point.key: point for point in profile.series()}
+    values = []
+    for sample in samples:
+        for key, value in sample.values.items():
+            name = points[key].quantity or ""
+            unit = QUANTITIES[name].unit
+            why = "the profile says so"
+            found = GuessedValue(key, value, name, unit, points[key].channel, 1.0, 1.0, why)
+            values.append(found)
+    return Tried(values=tuple(values))
 
 
 def _tried_readings(site_file: SiteFile, device: Device, samples: Sequence[HeardMessage]) -> Tried:

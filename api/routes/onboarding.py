@@ -76,6 +76,10 @@ class _TryBody(msgspec.Struct, forbid_unknown_fields=True):
     device: dict[str, Any] | None = None
     mapping: Text = ""
     payload: str = ""
+    profile: Text = ""
+    reads: Annotated[list[dict[str, Any]], msgspec.Meta(max_length=100)] = msgspec.field(
+        default_factory=list
+    )
     guessed: bool = False
 
 
@@ -196,6 +200,13 @@ async def claim(
             "device": _DEVICE,
             "mapping": _MAPPING,
             "payload": {"type": "string", "description": "a payload alone, without a device"},
+            "profile": {"type": "string", "description": "a register profile as YAML"},
+            "reads": {
+                "type": "array",
+                "maxItems": 100,
+                "description": "answers: request and reply, or function, address, words",
+                "items": {"type": "object"},
+            },
             "guessed": _GUESSED,
         },
     ),
@@ -206,7 +217,7 @@ async def try_profile(services: ServicesIn, request: Request) -> TriedShape:
 
     The samples are those of an unclaimed device, or given here.  With `device` the readings of its
     series come back as the pipeline would make them; with `mapping` or `payload` alone the values
-    under the payload's own keys.
+    under the payload's own keys; with `profile` what a register profile makes of `reads`.
     """
     desk = _desk(services)
     body = decoded(await _body(services, request), _try_bodies, "invalid-try")
@@ -214,8 +225,10 @@ async def try_profile(services: ServicesIn, request: Request) -> TriedShape:
     samples = _samples(body.samples, services.now_us())
     if found is not None:
         samples = [*found.unclaimed.samples, *samples]
-    if not samples:
-        finding = Finding("body.samples", "nothing", "a message, or the id of an unclaimed device")
+    if not samples and not (body.profile and body.reads):
+        where = "reads" if body.profile else "samples"
+        expected = "an answer" if body.profile else "a message, or the id of an unclaimed device"
+        finding = Finding(f"body.{where}", "nothing", expected)
         raise refused("invalid-try", finding)
     try:
         return tried_shape(await desk.attempt(_proposal(desk, found, body), samples))
@@ -226,7 +239,7 @@ async def try_profile(services: ServicesIn, request: Request) -> TriedShape:
 def _proposal(desk: OnboardingDesk, found: Found | None, body: _TryBody) -> Proposal:
     if found is not None and (body.device is not None or body.guessed):
         return desk.proposed(found, body.device or {}, body.mapping, guessed=body.guessed)
-    return Proposal(body.device, body.mapping, body.payload)
+    return Proposal(body.device, body.mapping, body.payload, body.profile, tuple(body.reads))
 
 
 def _samples(given: Sequence[_SampleBody], now_us: int) -> list[HeardMessage]:

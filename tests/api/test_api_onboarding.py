@@ -156,7 +156,11 @@ async def test_a_try_brings_its_own_messages_or_those_of_an_unclaimed_device(cli
             "/api/v1/profiles/try", json={"samples": [own], "payload": "json"}
         )
         assert alone.status_code == 200
-    (first, samples), (second, _) = desk.asked
+        body = {"profile": "profile: x", "reads": [{"function": 3, "address": 0, "words": [1]}]}
+        registers = await client.post("/api/v1/profiles/try", json=body)
+        assert registers.status_code == 200
+    (first, samples), (second, _), (third, none) = desk.asked
+    assert (third.profile, third.reads, none) == (body["profile"], tuple(body["reads"]), [])
     assert first.entry == DEVICE | {"guessed": True}
     assert [(one.topic, one.payload) for one in samples] == [
         ("vendor/7", PAYLOAD),
@@ -176,6 +180,7 @@ async def test_a_try_brings_its_own_messages_or_those_of_an_unclaimed_device(cli
     [
         ({}, "body.samples"),
         ({"samples": [{"topic": "a"}]}, "body.samples[0]"),
+        ({"profile": "profile: x"}, "body.reads"),
         ({"samples": [{"topic": "a", "text": "1", "payload": "MQ=="}]}, "body.samples[0]"),
         ({"samples": [{"topic": "a", "payload": "$"}]}, "body.samples[0].payload"),
         ({"samples": [{"topic": "", "text": ""}]}, "body.samples[0].topic"),

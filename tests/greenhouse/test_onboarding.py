@@ -139,6 +139,45 @@ async def test_a_try_without_a_device_shows_the_payloads_own_keys(desk):
     assert [value.value for value in mapped.values] == [21.5]
 
 
+PROFILE = """
+profile: my-probe
+protocol: modbus
+maker: Somebody
+model: P1
+name: {zh: 探头, en: Probe}
+sources: [{text: the maker's leaflet, evidence: V2}]
+line: {baud: 4800, parity: none, stop_bits: 1, unit: 1}
+blocks:
+  - function: 3
+    points: [{address: 0, type: int16, scale: 0.1, unit: °C, quantity: soil_temperature}]
+"""
+
+
+async def test_a_register_profile_is_tried_on_answers(desk):
+    frame = {"request": "01 03 00 00 00 01 84 0A", "reply": "01 03 02 FF DD 38 2D"}
+    for reads in ([frame], [{"function": 3, "address": 0, "words": [0xFFDD]}]):
+        tried = await desk.attempt(Proposal(profile=PROFILE, reads=tuple(reads)), [])
+        (value,) = tried.values
+        assert (value.key, value.value, value.quantity, value.unit) == (
+            "soil_temperature",
+            -3.5,
+            "soil_temperature",
+            "°C",
+        )
+    wrong = ({"function": 9, "address": 0, "words": []}, frame | {"reply": "01 03 04 FF DD 38 2D"})
+    with pytest.raises(OnboardingRefused) as refused:
+        await desk.attempt(Proposal(profile=PROFILE, reads=wrong), [])
+    assert {one.key for one in refused.value.mistakes} == {
+        "[0].function",
+        "[0].words",
+        "[1].reply",
+    }
+    with pytest.raises(OnboardingRefused, match="profile:2:1"):
+        await desk.attempt(
+            Proposal(profile=PROFILE.replace("profile:", "profil:"), reads=wrong), []
+        )
+
+
 async def test_a_message_of_another_topic_is_told_as_such(desk):
     sample = HeardMessage("vendor/8", PAYLOAD, len(PAYLOAD), AT_US)
     tried = await desk.attempt(Proposal(ENTRY, MAPPING), [sample])
