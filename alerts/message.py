@@ -11,9 +11,9 @@ from alerts.conditions import compile_levels, measures
 from alerts.episode import Episode
 from alerts.expression import Between
 from alerts.rule import Level, Rule, Severity, comparisons
+from devices.names import site_name, subject_name
 from devices.quantity import QUANTITIES
 from devices.registry import Registry
-from devices.site import Site
 
 Language = Literal["zh", "en"]
 _SEVERITIES = {
@@ -37,23 +37,18 @@ def describe(
     started = datetime.fromtimestamp(episode.started_at_us / 1e6, UTC).astimezone(zone)
     end_us = now_us if episode.resolved_at_us is None else episode.resolved_at_us
     level = _level(rule, episode)
+    at = 0 if language == "zh" else 1
     return str(text).format(
         value=_value(rule, episode.value),
         unit=unit_of(rule),
         limit=_limit(level),
-        site=_site(site, language) if site else episode.site,
-        subject=episode.subject.partition(":")[2],
+        site=site_name(site)[at] if site else episode.site,
+        subject=subject_name(episode.subject, registry)[at],
         rule=getattr(rule.name, language) or rule.code,
         severity=_SEVERITIES[language][Severity(episode.severity)],
         duration=_duration(end_us - episode.started_at_us, language),
         started=started.strftime("%Y-%m-%d %H:%M"),
     )
-
-
-def _site(site: Site, language: Language) -> str:
-    """Return what the site is called; the other language stands in for a name that is missing."""
-    names = (site.name_zh, site.name_en) if language == "zh" else (site.name_en, site.name_zh)
-    return names[0] or names[1] or site.code
 
 
 def _level(rule: Rule, episode: Episode) -> Level:

@@ -14,10 +14,10 @@ from alerts.message import describe, unit_of
 from alerts.rule import Label, Level, Name, Pack, Per, Rule, Severity, Source
 from alerts.state import Entry, Mark, Phase, Shelf
 from api.alerts import AlertRecord, KeptAlert, KeptGroup, KeptSilence, PackChange
-from api.catalogue import site_name
 from api.instants import format_instant
 from api.schemas import NameShape
 from devices.errors import Mistake
+from devices.names import site_name
 from devices.registry import Registry
 
 SeverityWord = Literal["info", "warning", "critical"]

@@ -13,7 +13,7 @@ from devices.document import nearest
 from devices.quantity import QUANTITIES
 from devices.registry import Registry
 from devices.series import Device, Series
-from devices.site import Medium, Placement, Site
+from devices.site import Medium, Placement
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,18 +109,3 @@ def _below(registry: Registry, site: str | None) -> set[str] | None:
 def zone_of(registry: Registry, series: Series) -> str:
     """Return the IANA zone whose natural days the series follows."""
     return registry.site[series.site].timezone
-
-
-def series_name(series: Series) -> tuple[str, str]:
-    """Return what a person calls the series, in Chinese and English."""
-    quantity = QUANTITIES[series.quantity]
-    channel = f" {series.channel}" if series.channel else ""
-    return (
-        series.name_zh or series.name_en or quantity.zh + channel,
-        series.name_en or series.name_zh or quantity.en + channel,
-    )
-
-
-def site_name(site: Site) -> tuple[str, str]:
-    """Return what a person calls the site, in Chinese and English."""
-    return site.name_zh or site.name_en or site.code, site.name_en or site.name_zh or site.code

@@ -20,7 +20,8 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from api.auth import may_read
-from api.catalogue import SeriesFilter, select_series, site_name, zone_of
+from api.catalogue import SeriesFilter, select_series, sites_below, zone_of
+from api.dashboard.alert_lines import MOST_READ, alert_lines
 from api.dashboard.sparkline import Sparkline, sparkline
 from api.dashboard.texts import Language, choose_language, texts
 from api.dashboard.view import SHOW_AGE_AFTER_S, Card, cards
@@ -29,6 +30,7 @@ from api.newest import newest_of
 from api.parameters import ServicesIn, is_registry_unknown
 from api.problems import request_id_of
 from api.services import Services
+from devices.names import site_name
 from devices.quality import BAD_MASK, REASONS, SUSPECT_MASK
 from devices.quantity import QUANTITIES, Quantity
 from devices.reading import Batch
@@ -45,6 +47,7 @@ SPARK_HOURS = 3
 MAX_SPARKS = 300
 LINES_FOR_US = 30_000_000
 _YEAR_S = 365 * 86_400
+_OPEN_ALERTS = {"open": "true", "limit": str(MOST_READ)}
 _FOLDER = Path(__file__).parent
 _SCRIPT_TEXTS = (
     "live", "reconnecting", "connection_lost", "database_away", "no_access", "no_data", "updated",
@@ -195,10 +198,12 @@ async def _values(
     away = shown.away or await is_registry_unknown(services)
     newest = newest_of(registry, [] if too_many else series, shown.newest, now_us)
     found = cards(registry, newest, shown.sparks, language, words)
+    below = sorted(sites_below(registry, here.code)) if here else None
     zone = zone_of(registry, series[0]) if series else "Asia/Shanghai"
     name = site_name(here)[0 if language == "zh" else 1] if here else ""
     return {
         "cards": found,
+        "alerts": await alert_lines(services, registry, below, language, words),
         "counted": lambda state: sum(card.count(state) for card in found),
         "houses": _houses(registry, found),
         "points": len(series),
@@ -209,6 +214,7 @@ async def _values(
         "here_code": here.code if here else "",
         "database_away": away,
         "latest_url": "/api/v1/latest?" + urlencode({"unseen": "true"} | _site_query(asked, here)),
+        "alerts_url": "/api/v1/alerts?" + urlencode(_OPEN_ALERTS | _site_query(asked, here)),
         "every_ms": EVERY_MS,
         "timezone": zone,
         "now_iso": format_instant(now_us),

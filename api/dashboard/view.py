@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from api.catalogue import series_name, site_name
 from api.dashboard.sparkline import Sparkline
 from api.dashboard.texts import Language, age_text
 from api.newest import Newest
+from devices.names import series_name, site_name
 from devices.quality import BAD_MASK, SUSPECT_MASK, QualityLevel
 from devices.quantity import QUANTITIES
 from devices.registry import Registry

@@ -12,8 +12,6 @@ from api.catalogue import (
     find_series,
     select_devices,
     select_series,
-    series_name,
-    site_name,
     sites_below,
     unknown,
     zone_of,
@@ -21,6 +19,7 @@ from api.catalogue import (
 from api.parameters import PageIn, ServicesIn, cut
 from api.schemas import DerivedShape, DeviceShape, NameShape, QuantityShape, SeriesShape, SiteShape
 from devices.derivation import derivations
+from devices.names import series_name, site_name
 from devices.quantity import QUANTITIES
 from devices.registry import Registry
 from devices.series import Device, Series

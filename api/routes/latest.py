@@ -7,12 +7,13 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import APIRouter, Query, Request, Response
 
-from api.catalogue import SeriesFilter, named_series, select_series, series_name, site_name
+from api.catalogue import SeriesFilter, named_series, select_series
 from api.instants import format_instant
 from api.newest import Newest, newest_of
 from api.parameters import PageIn, ServicesIn, cut, listed
 from api.routes.catalogue import SiteQuery
 from api.schemas import LatestShape
+from devices.names import series_name, site_name
 from devices.quantity import QUANTITIES
 from devices.registry import Registry
 

@@ -41,7 +41,8 @@ SAID = [
     ("{limit}", 2, "en", "33 degC"),
     ("{limit}", 3, "en", "40 degC"),  # of the level that fires
     ("{severity} {rule}", 3, "zh", "严重 高温"),
-    ("{subject} {started}", 2, "en", "c2.air_temperature 2026-01-01 08:00"),
+    ("{subject} {started}", 2, "en", "c2 · Air temperature 2026-01-01 08:00"),
+    ("{subject}", 2, "zh", "c2 空气温度"),
     ("{duration}", 2, "en", "2 h 5 min"),
     ("{duration}", 2, "zh", "2 小时 5 分钟"),
 ]

@@ -7,13 +7,16 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
+import httpx
 import pytest
 from playwright import sync_api
 from playwright.sync_api import expect
 
 from api.app import create_app
 from devices.quality import Quality
-from tests.api.base import Base, make_base
+from greenhouse.pack_folder import PackFolder
+from tests.api.alert_desk import AlertBase, MemoryDesk
+from tests.api.base import BEARER, Base, make_base
 from tests.api.serving import Served
 
 pytestmark = pytest.mark.browser
@@ -306,3 +309,28 @@ def module(chromium):
     )
     page.close()
     live.served.stop()
+
+
+def test_an_alert_appears_by_itself_and_says_who_has_taken_it(chromium, tmp_path):
+    base = AlertBase(**vars(make_base(open_loopback_reads=True)))
+    base.folder = PackFolder(tmp_path / "packs")
+    base.desk = MemoryDesk(base.registry, base.folder, now_us=now_us())
+    served = Served(create_app(replace(base.services(), now_us=now_us)))
+    served.start()
+    pages = Pages(chromium, served.url)
+    try:
+        page = pages("/?lang=zh")
+        wait_for_status(page, "live")
+        assert page.locator(".alert").count() == 0
+        base.desk.read(("climate-2.air_temperature", now_us() - 20 * 60 * S, [42] * 20))
+        alert = page.locator(".alert")
+        expect(alert).to_have_class("alert critical", timeout=10_000)
+        assert alert.locator(".level").inner_text() == "严重"
+        path = f"/api/v1/alerts/{alert.get_attribute('data-alert')}/acknowledge"
+        headers = BEARER | {"X-Actor": "李伟".encode()}
+        httpx.post(served.url + path, json={}, headers=headers).raise_for_status()
+        expect(alert).to_have_class("alert critical taken", timeout=10_000)
+        assert "李伟 已确认" in alert.locator(".since").inner_text()
+    finally:
+        pages.close()
+        served.stop()

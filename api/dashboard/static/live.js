@@ -50,6 +50,11 @@ export function retryMs(failures, random) {
   return base * 1000 * (0.7 + 0.6 * random);
 }
 
+// The server writes the same into the page.
+export function alertsSeen(alerts) {
+  return alerts.map((one) => `${one.id}-${one.version}`).sort().join(" ");
+}
+
 const STATES = ["bad", "suspect", "stale", "unseen"];
 
 function setText(element, text) {
@@ -114,7 +119,8 @@ class Page {
       const response = await this.get(this.main.dataset.latest);
       if (response.ok) {
         this.show(await response.json());
-        if (Date.now() - this.pageAt > PAGE_EVERY_MS) await this.renew();
+        const changed = await this.alertsChanged();
+        if (changed || Date.now() - this.pageAt > PAGE_EVERY_MS) await this.renew();
       } else {
         this.refused(response.status);
       }
@@ -126,6 +132,15 @@ class Page {
     const pause = this.failures ? retryMs(this.failures, Math.random()) : this.everyMs;
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.soon(), pause);
+  }
+
+  // Whether the open alerts are other ones than the page shows, or somebody did something about one.
+  async alertsChanged() {
+    if (!this.main.dataset.alerts) return false;
+    const response = await this.get(this.main.dataset.alerts);
+    if (!response.ok) return false;
+    const alerts = await response.json();
+    return alertsSeen(alerts) !== this.main.dataset.alertsSeen;
   }
 
   get(url) {
@@ -197,6 +212,8 @@ class Page {
     if (main === null) return;
     this.main.replaceChildren(...main.childNodes);
     this.main.dataset.latest = main.dataset.latest;
+    this.main.dataset.alerts = main.dataset.alerts ?? "";
+    this.main.dataset.alertsSeen = main.dataset.alertsSeen ?? "";
     this.pageAt = Date.now();
   }
 }
