@@ -173,9 +173,15 @@ class Pool:
             raise wrapped(error) from error
 
     async def _once(self, work: Callable[[Connection], Awaitable[T]], limit_s: float) -> T:
+        task = asyncio.current_task()
+        asked = task.cancelling() if task else 0
         async with self._pool.connection() as connection:
             with hang_up_after(connection, limit_s):
-                return await work(connection)
+                result = await work(connection)
+        if task and task.cancelling() > asked:
+            # Whoever waits in the pool while its connection comes can lose a cancellation.
+            raise asyncio.CancelledError
+        return result
 
 
 def _is_stale(error: psycopg.Error) -> bool:

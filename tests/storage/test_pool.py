@@ -182,3 +182,18 @@ async def test_a_wrong_database_is_misconfigured_or_unavailable(database_dsn: st
     async with Pool(make_conninfo(database_dsn, dbname="no_such"), timeout_s=0.5) as pool:
         with pytest.raises((DatabaseMisconfigured, DatabaseUnavailable)):
             await pool.run(_one)
+
+
+@pytest.mark.parametrize("after_ms", range(0, 60, 4))
+async def test_a_cancellation_is_never_lost_while_a_connection_comes(dsn: str, after_ms: int):
+    async def work(pool: Pool) -> str:
+        await pool.run(lambda connection: connection.execute("SELECT 1"))
+        task = asyncio.current_task()
+        return "lost" if task and task.cancelling() else "in time"
+
+    async with Pool(dsn) as pool:
+        task = asyncio.create_task(work(pool))
+        await asyncio.sleep(after_ms / 1000)  # any moment is a moment to be cancelled
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled() or task.result() == "in time"
