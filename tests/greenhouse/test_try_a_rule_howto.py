@@ -1,4 +1,4 @@
-"""The how-to of replays: its rule, its trials and its tables, on the measured slabs it speaks of."""
+"""The how-to of replays: its rule, its trials and its tables, on measured slabs."""
 
 from __future__ import annotations
 
