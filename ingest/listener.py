@@ -55,6 +55,19 @@ class Listener:
             await self._ready.wait()
         return self._pop()
 
+    async def get_together(self, most_rows: int) -> Batch:
+        """Return what waits, oldest first, as one batch; wait where nothing does.
+
+        It has no more than *most_rows*, unless the oldest alone is larger.  For a consumer to whom
+        a batch costs as much as a row: the busier it is, the fewer it takes.
+        """
+        taken = [(await self.get()).batch]
+        rows = len(taken[0])
+        while self._queue and rows + len(self._queue[0].batch) <= most_rows:
+            taken.append(self._pop().batch)
+            rows += len(taken[-1])
+        return taken[0] if len(taken) == 1 else Batch.concatenate(taken)
+
     async def __aiter__(self) -> AsyncIterator[Heard]:
         while True:
             yield await self.get()

@@ -365,8 +365,9 @@ class AlertKeeper:
     # -- judging
 
     async def _hear(self) -> None:
-        async for heard in self._listener:
-            for piece in _pieces(heard.batch, _PIECE_ROWS):
+        while True:
+            heard = await self._listener.get_together(_PIECE_ROWS)
+            for piece in _pieces(heard, _PIECE_ROWS):
                 async with self.lock:
                     await self._judge(piece)
 

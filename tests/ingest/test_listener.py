@@ -60,3 +60,14 @@ async def test_an_empty_batch_is_not_news():
     listener.offer(_batch(0), fresh=True)
     listener.offer(_batch(3), fresh=True)
     assert len((await listener.get()).batch) == 3
+
+
+async def test_what_waits_is_taken_together_in_order_and_no_more_than_asked_for():
+    listener = Listener("rules", Counters())
+    for series in range(1, 6):
+        listener.offer(_batch(4, series), fresh=True)
+    assert (await listener.get_together(10)).series_id.tolist() == [1] * 4 + [2] * 4
+    assert (await listener.get_together(1)).series_id.tolist() == [3] * 4
+    assert len(listener) == 8
+    assert len(await listener.get_together(100)) == 8
+    assert len(listener) == 0
