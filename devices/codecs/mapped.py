@@ -39,6 +39,7 @@ _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 _NUMBER = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?)\s*(.*?)\s*", re.DOTALL)
 _MAX_TEXT = 100  # no number that a device writes is longer
+_MAX_NAMES = 1_000  # remembered of a payload that brings its own
 
 _decode = msgspec.json.Decoder().decode
 
@@ -67,12 +68,14 @@ class MappingCodec:
 
     def __init__(self, mapping: PayloadMapping) -> None:
         self._mapping = mapping
+        # What is looked for in each element: no two of them have one key.
         self._values = [
-            (rule.key, rule.place, rule.place.path.find, _reader(rule))
+            (rule.key, place.from_root, place.path.find, _reader(rule), place.text)
             for rule in mapping.values
-            if rule.place is not None
+            if (place := rule.place) is not None
         ]
         self._options = {name: (rule.key, _reader(rule)) for name, rule in mapping.options.items()}
+        self._unwanted: dict[str, bool] = {}
         self._names_all = mapping.keys is not None
         self._ignores = ignored_by(mapping.ignore)
         self._known = _names(mapping)
@@ -113,29 +116,40 @@ class MappingCodec:
 
     def _sample(self, element: Any, document: Any, where: str) -> list[Sample]:
         found = _Found(where)
-        put = found.put
-        for key, place, find, reader in self._values:
-            try:
-                raw = find(document if place.from_root else element)
-            except PathError as error:
-                _misfit(error, where + place.text)
-            if raw is not ABSENT:
-                put(key, reader(raw, where, place.text), place.text)
-        if self._names_all and type(element) is dict:
-            found.ignored += len(element.keys() - self._known)
+        values = found.values
+        try:
+            path = ""
+            for key, from_root, find, reader, path in self._values:
+                raw = find(document if from_root else element)
+                if raw is not ABSENT:
+                    value = reader(raw, where, path)
+                    if value is _SENTINEL:
+                        found.failed[key] = None
+                    else:
+                        values[key] = value
+        except PathError as error:
+            _misfit(error, where + path)
         mapping = self._mapping
-        if mapping.fields is not None:
-            self._add_fields(mapping.fields, element, document, found)
-        if mapping.named is not None:
-            self._add_named(mapping.named, element, document, found)
-        if not found.values and not found.failed and (self._names_all or not found.ignored):
+        if self._names_all:
+            if type(element) is dict:
+                found.ignored = sum(name not in self._known for name in element)
+        else:
+            if mapping.fields is not None:
+                self._add_fields(mapping.fields, element, document, found)
+            if mapping.named is not None:
+                self._add_named(mapping.named, element, document, found)
+        if not values and not found.failed and (self._names_all or not found.ignored):
             self._fail_empty(where, element)
-        at_us = self._at(element, document, where, alone=not where)
-        return _samples(found, at_us, self._device(element, document, where))
+        at_us = device = None
+        if mapping.time is not None:
+            at_us = self._at(element, document, where, alone=not where)
+        if mapping.device is not None:
+            device = self._device(element, document, where)
+        return _samples(found, at_us, device)
 
     def _fail_empty(self, where: str, element: Any) -> NoReturn:
         got = "an object without" if type(element) is dict else f"{_name(element)}, not"
-        wanted = ", ".join(place.text for _, place, _, _ in self._values[:5])
+        wanted = ", ".join(path for *_, path in self._values[:5])
         more = f" or {len(self._values) - 5} more" if len(self._values) > 5 else ""
         expected = f"one of {wanted}{more}" if wanted else "readings"
         _fail("E-FIELD", where.rstrip(".") or "payload", f"{got} any mapped value", expected)
@@ -184,18 +198,23 @@ class MappingCodec:
     def _add_named(self, rule: NamedRule, element: Any, document: Any, found: _Found) -> None:
         where = found.where + rule.place.text
         node = _find(rule.place.path, document if rule.place.from_root else element, where)
-        for name, item, path in _items(rule, node, where):
-            raw = _find(rule.value, item, path)
+        head = f"{rule.place.text}."
+        find = rule.value.find
+        for name, item in _items(rule, node, where):
+            try:
+                raw = find(item)
+            except PathError as error:
+                _misfit(error, where)
             if raw is ABSENT:
                 found.ignored += 1
             else:
-                self._add(name, raw, f"{rule.place.text}.{name}", found)
+                self._add(name, raw, head + name, found)
 
     def _add(self, name: str, raw: Any, path: str, found: _Found) -> None:
         """Add the value *raw*, which its payload calls *name*, unless nobody wants it."""
         option = self._options.get(name)
         if option is None:
-            value = _plain(raw, found.where, path) if not self._ignores(name) else _NO_NUMBER
+            value = _NO_NUMBER if self._is_unwanted(name) else _plain(raw, found.where, path)
             key = name
         else:
             key, reader = option
@@ -204,6 +223,14 @@ class MappingCodec:
             found.ignored += 1
         else:
             found.put(key, value, path)
+
+    def _is_unwanted(self, name: str) -> bool:
+        unwanted = self._unwanted.get(name)
+        if unwanted is None:
+            unwanted = self._ignores(name)
+            if len(self._unwanted) < _MAX_NAMES and len(name) <= _MAX_TEXT:
+                self._unwanted[name] = unwanted
+        return unwanted
 
     # Columns: the i-th of each list make a sample.
 
@@ -216,16 +243,16 @@ class MappingCodec:
             text = mapping.time.place.text
             times = _column(_find(mapping.time.place.path, document, text), text)
             length = (len(times), text)
-        for key, place, _, reader in self._values:
-            raw = _find(place.path, document, place.text)
+        for rule, (key, _, _, reader, path) in zip(mapping.values, self._values, strict=True):
+            raw = ABSENT if rule.place is None else _find(rule.place.path, document, path)
             if raw is ABSENT or raw is None:
                 continue
-            column = _column(raw, place.text)
-            length = length or (len(column), place.text)
+            column = _column(raw, path)
+            length = length or (len(column), path)
             if len(column) != length[0]:
                 got = f"{len(column)} values"
-                _fail("E-SHAPE", place.text, got, f"{length[0]}, as many as in {length[1]}")
-            columns.append((key, place.text, reader, column))
+                _fail("E-SHAPE", path, got, f"{length[0]}, as many as in {length[1]}")
+            columns.append((key, path, reader, column))
         if not columns or length is None:
             self._fail_empty("", document)
         samples: list[Sample] = []
@@ -288,24 +315,26 @@ def _column(raw: Any, text: str) -> list[Any]:
     return raw
 
 
-def _items(rule: NamedRule, node: Any, where: str) -> Iterator[tuple[str, Any, str]]:
-    """Yield (name, item, place) for each value that stands beside its name."""
+def _items(rule: NamedRule, node: Any, where: str) -> Iterator[tuple[str, Any]]:
+    """Yield (name, item) for each value that stands beside its name."""
     if rule.name is None:
         if type(node) is not dict:
             _fail("E-SHAPE", where, _name(node), "an object, its names being those of the values")
-        for name, item in node.items():
-            yield name, item, f"{where}.{name}"
+        yield from node.items()
         return
     if type(node) is dict:
         node = [node]
     if type(node) is not list:
         _fail("E-SHAPE", where, _name(node), "a list of names and values")
     for index, item in enumerate(node):
-        place = f"{where}[{index}]"
-        name = _find(rule.name, item, place)
-        if isinstance(name, bool) or not isinstance(name, str | int) or name == "":
-            _fail("E-FIELD", f"{place}.{rule.name.text}", _name(name), "the name of a value")
-        yield str(name), item, place
+        name = _find(rule.name, item, where)
+        if type(name) is str and name:
+            yield name, item
+        elif type(name) is int:
+            yield str(name), item
+        else:
+            place = f"{where}[{index}].{rule.name.text}"
+            _fail("E-FIELD", place, _name(name), "the name of a value")
 
 
 # Numbers.
@@ -438,25 +467,26 @@ def _since_1970(raw: Any, per_second: int, unit: str, where: str) -> int:
 
 
 def _moment(raw: Any, rule: TimeRule, where: str) -> datetime:
-    if rule.format == "iso":
-        expected = "a date and a time with a zone, such as 2026-01-01T08:00:00+08:00"
-    elif rule.format == "local":
-        expected = "a date and a time such as 2026-01-01T08:00:00"
-    else:
-        expected = f"a time such as {datetime(2026, 1, 31, 8, 0).strftime(rule.format)}"
     if not isinstance(raw, str) or len(raw) > _MAX_TEXT:
-        _fail("E-TIME", where, _name(raw), expected)
+        _fail("E-TIME", where, _name(raw), _expected(rule))
     try:
         if "%" in rule.format:
             return datetime.strptime(raw, rule.format)
         moment = datetime.fromisoformat(raw)
         if raw[10:11] not in ("T", "t", " ") or (rule.format == "iso" and moment.tzinfo is None):
             raise ValueError(raw)
-        (moment.replace(tzinfo=moment.tzinfo or UTC) - _EPOCH) // _MICROSECOND
-    except (ValueError, OverflowError) as error:
-        text = f"{where}: got {shorten(raw)}, expected {expected}"
+    except ValueError as error:
+        text = f"{where}: got {shorten(raw)}, expected {_expected(rule)}"
         raise DecodeError("E-TIME", text) from error
     return moment
+
+
+def _expected(rule: TimeRule) -> str:
+    if rule.format == "iso":
+        return "a date and a time with a zone, such as 2026-01-01T08:00:00+08:00"
+    if rule.format == "local":
+        return "a date and a time such as 2026-01-01T08:00:00"
+    return f"a time such as {datetime(2026, 1, 31, 8, 0).strftime(rule.format)}"
 
 
 def _placed(moment: datetime, zone: tzinfo) -> datetime | None:

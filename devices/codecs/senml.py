@@ -37,7 +37,7 @@ _VERSION = 10
 _VERSIONS = (*range(1, _VERSION + 1), 26)
 _RELATIVE_BELOW_S = 2**28
 _LAST_S = 253_402_300_799  # the end of the year 9999
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9\-:./_]*")
+_is_name = re.compile(r"[A-Za-z0-9][A-Za-z0-9\-:./_]*").fullmatch
 _TEXTS = ("bn", "bu", "n", "u", "vs", "vd")
 _NUMBERS = ("bt", "bv", "bs", "v", "s", "t", "ut")
 
@@ -104,8 +104,10 @@ class _Pack:
     readings: int = 0
 
     def add(self, at: tuple[bool, int], key: str, value: float, where: int) -> None:
-        values = self.by_time.setdefault(at, {})
-        if key in values:
+        values = self.by_time.get(at)
+        if values is None:
+            values = self.by_time[at] = {}
+        elif key in values:
             got = f"{shorten(key)} a second time at one time"
             _fail("E-FIELD", f"[{where}]", got, "it once")
         if not math.isfinite(value):
@@ -134,7 +136,11 @@ class SenmlCborCodec:
 
     def decode(self, payload: bytes) -> list[Sample]:
         """Return one sample a time, oldest first, those relative to now last."""
-        records, ignored = _checked(_read_cbor(payload), _CBOR_LABELS)
+        maps = _read_cbor(payload)
+        try:
+            records, ignored = msgspec.convert(_named(maps), list[_Record]), 0
+        except (KeyError, msgspec.ValidationError):
+            records, ignored = _checked(maps, _CBOR_LABELS)
         return _resolved(records, ignored)
 
 
@@ -181,6 +187,16 @@ def _read_cbor(payload: bytes) -> list[dict[Any, Any]]:
     return found
 
 
+def _named(maps: list[dict[Any, Any]]) -> list[dict[str, Any]]:
+    """Return *maps* under the names of RFC 8428; KeyError for any other label.
+
+    True is 1 to a dict, and 1.0 as well; neither is a label.
+    """
+    if not all(type(label) is int for one in maps for label in one):
+        raise KeyError
+    return [{_CBOR_LABELS[label]: one[label] for label in one} for one in maps]
+
+
 # The slower reading, which names what is wrong and counts what nobody reads.
 
 
@@ -191,7 +207,6 @@ def _checked(records: list[dict[Any, Any]], labels: Mapping[Any, str]) -> tuple[
     for index, record in enumerate(records):
         fields: dict[str, Any] = {}
         for label, value in record.items():
-            # True is 1 to a dict, and 1.0 as well; neither is a label.
             name = labels.get(label) if type(label) in (int, str) else None
             place = f"[{index}].{name or shorten(str(label))}"
             if name is not None:
@@ -236,7 +251,12 @@ def _resolved(records: list[_Record], ignored: int) -> list[Sample]:
     base, pack = _Base(), _Pack(ignored=ignored)
     for index, record in enumerate(records):
         _inherit(record, base, index)
-        _resolve(record, base, pack, index)
+        if record.v is UNSET or base.value is not UNSET or not _is_plain(record, base):
+            _resolve(record, base, pack, index)
+            continue
+        key = _key(record, base, index)
+        at = _at(base.time_s if record.t is UNSET else base.time_s + record.t, index)
+        pack.add(at, key, record.v, index)
     samples = [
         Sample(None, pack.by_time[at], after_receipt_us=at[1])
         if at[0]
@@ -293,12 +313,7 @@ def _resolve(record: _Record, base: _Base, pack: _Pack, index: int) -> None:
         _fail("E-FIELD", f"[{index}]", "no value", "one of v, vs, vb, vd, or a sum")
     if not given and _is_base_alone(record):
         return
-    name = base.name if record.n is UNSET else base.name + record.n
-    if not _NAME.fullmatch(name):
-        expected = "letters, digits and - : . / _, a letter or digit first"
-        _fail("E-FIELD", f"[{index}].n", shorten(name), expected)
-    unit = base.unit if record.u is UNSET else record.u
-    key = f"{name}[{unit}]" if unit else name
+    key = _key(record, base, index)
     at = _at(base.time_s if record.t is UNSET else base.time_s + record.t, index)
     if total is not UNSET:
         pack.add(at, f"{key}.sum", total, index)
@@ -310,6 +325,26 @@ def _resolve(record: _Record, base: _Base, pack: _Pack, index: int) -> None:
         pack.ignored += 1
     elif base.value is not UNSET:
         pack.add(at, key, base.value, index)
+
+
+def _is_plain(record: _Record, base: _Base) -> bool:
+    """Whether a record with a number has nothing beside it."""
+    return (
+        record.vb is UNSET
+        and record.s is UNSET
+        and record.vs is UNSET
+        and record.vd is UNSET
+        and base.sum is UNSET
+    )
+
+
+def _key(record: _Record, base: _Base, index: int) -> str:
+    name = base.name if record.n is UNSET else base.name + record.n
+    if not _is_name(name):
+        expected = "letters, digits and - : . / _, a letter or digit first"
+        _fail("E-FIELD", f"[{index}].n", shorten(name), expected)
+    unit = base.unit if record.u is UNSET else record.u
+    return f"{name}[{unit}]" if unit else name
 
 
 def _is_base_alone(record: _Record) -> bool:

@@ -7,7 +7,7 @@ release.  What they name must be of the right type.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -64,29 +64,32 @@ def leaves(document: Mapping[str, Any], levels: int) -> tuple[dict[str, float | 
     only counted.
     """
     values: dict[str, float | None] = {}
-    others = 0
-    for path, leaf in _walk(document, "", levels):
-        if leaf is not None and not isinstance(leaf, int | float):
-            others += 1
-            continue
-        if path in values:
-            text = f"{shorten(path)}: got this path a second time, expected each once"
-            raise DecodeError("E-FIELD", text)
-        if len(values) >= MAX_READINGS:
-            text = f"payload: got more than {MAX_READINGS} readings, expected fewer"
-            raise DecodeError("E-COUNT", text)
-        values[path] = None if leaf is None else _finite(leaf, path)
+    others = _gather(document, "", levels, values)
     return values, others
 
 
-def _walk(node: Any, path: str, levels: int) -> Iterator[tuple[str, Any]]:
-    pairs = node.items() if isinstance(node, Mapping) else enumerate(node, start=1)
-    for name, child in pairs:
+def _gather(node: Any, path: str, levels: int, values: dict[str, float | None]) -> int:
+    """Add what stands in *node*, found at *path*, to *values*; return how much is no reading."""
+    others = 0
+    pairs = node.items() if isinstance(node, dict) else enumerate(node, start=1)
+    for name, leaf in pairs:
         place = f"{path}.{name}" if path else str(name)
-        if levels > 1 and isinstance(child, Mapping | list):
-            yield from _walk(child, place, levels - 1)
+        if isinstance(leaf, dict | list):
+            if levels > 1:
+                others += _gather(leaf, place, levels - 1, values)
+            else:
+                others += 1
+        elif leaf is not None and not isinstance(leaf, int | float):
+            others += 1
         else:
-            yield place, child
+            if place in values:
+                text = f"{shorten(place)}: got this path a second time, expected each once"
+                raise DecodeError("E-FIELD", text)
+            if len(values) >= MAX_READINGS:
+                text = f"payload: got more than {MAX_READINGS} readings, expected fewer"
+                raise DecodeError("E-COUNT", text)
+            values[place] = None if leaf is None else _finite(leaf, place)
+    return others
 
 
 def _finite(number: float, where: str) -> float:

@@ -13,7 +13,7 @@ and before the device has set its clock (it then counts from 1970), the time of 
 
 from __future__ import annotations
 
-from datetime import datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
 import msgspec
@@ -25,6 +25,8 @@ from devices.errors import DecodeError
 _LEVELS = 4
 _FIRST_YEAR = 2015  # Tasmota is younger: an earlier time is a clock that was never set
 _STATES = (b"Online", b"Offline")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 _read = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -63,4 +65,4 @@ class TasmotaCodec:
         local = moment.replace(tzinfo=self._zone)
         if local.utcoffset() != local.replace(fold=1).utcoffset():
             return None
-        return instant_us(local.isoformat(), "Time")
+        return (local - _EPOCH) // _MICROSECOND
