@@ -30,6 +30,8 @@ def decoded(body: bytes, decoder: msgspec.json.Decoder[Body], slug: str) -> Body
         place = f"body{where.rstrip('`')}"
         finding = Finding(place, shown(body[:60].decode("utf-8", "replace")), what)
         raise refused(slug, finding) from error
+    except RecursionError as error:
+        raise refused(slug, Finding("body", "a nest without end", "fewer levels")) from error
 
 
 def refused(slug: str, *findings: Finding) -> Problem:

@@ -53,6 +53,7 @@ from greenhouse.whole_file import remove, write_new
 from ingest.collector import Arrival
 from ingest.decoder import Decoder
 from storage.dead_letters import DeadLetterStore
+from storage.errors import DataRefused
 from storage.pool import Pool
 from storage.registry import RegistryStore
 from storage.unclaimed import Claim, UnclaimedStore
@@ -138,8 +139,15 @@ class Onboarding:
             shown = self._shown(files)
             now_us = time.time_ns() // 1000
             claim = Claim(one.id, one.pattern, device.code, actor, now_us, shown)
-            number = await self._store.begin_claim(claim)
-            revision = await self._write_and_apply(files, site_file)
+            try:
+                number = await self._store.begin_claim(claim)
+                revision = await self._write_and_apply(files, site_file)
+            except DataRefused as error:
+                where = self._elsewhere(device, one)
+                expected = "text that the database can hold"
+                raise OnboardingRefused(
+                    [replace(where, key="", got=str(error), expected=expected)]
+                ) from error
             await self._store.end_claim(number, revision)
         _log.info("%s claimed %s as device %s", actor, one.pattern, device.code)
         if self._taken_up is not None:

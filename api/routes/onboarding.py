@@ -43,6 +43,7 @@ router = APIRouter(tags=["onboarding"], dependencies=[Depends(require_token)])
 _MOST_BODY_BYTES = 512_000
 _MOST_TEXT = 256_000
 _MOST_FINDINGS = 50
+_MOST_LEVELS = 12
 _UNCLAIMED_ID = Annotated[str, Path(pattern="^[0-9a-f]{16}$", description="id of the list")]
 _BODY_PROBLEMS: dict[int | str, dict[str, Any]] = {
     408: {"model": ProblemBody, "description": "The body did not come in time"},
@@ -161,6 +162,7 @@ async def claim(
     """
     desk = _desk(services)
     body = decoded(await _body(services, request), _claim_bodies, "invalid-claim")
+    _check_depth(body.device)
     findings: list[Finding] = []
     actor = actor_of(x_actor, body.actor, findings)
     if findings:
@@ -221,6 +223,7 @@ async def try_profile(services: ServicesIn, request: Request) -> TriedShape:
     """
     desk = _desk(services)
     body = decoded(await _body(services, request), _try_bodies, "invalid-try")
+    _check_depth([body.device, body.reads])
     found = await _found(services, body.unclaimed) if body.unclaimed else None
     samples = _samples(body.samples, services.now_us())
     if found is not None:
@@ -261,6 +264,21 @@ def _samples(given: Sequence[_SampleBody], now_us: int) -> list[HeardMessage]:
     if findings:
         raise refused("invalid-try", *findings)
     return samples
+
+
+def _check_depth(entry: object) -> None:
+    """Raise the 422 of an entry that is nested deeper than any device's."""
+    level = [entry]
+    for _ in range(_MOST_LEVELS):
+        level = [
+            inner
+            for one in level
+            if isinstance(one, dict | list)
+            for inner in (one.values() if isinstance(one, dict) else one)
+        ]
+    if level:
+        finding = Finding("body.device", "a deep nest", f"at most {_MOST_LEVELS} levels")
+        raise refused("invalid-device", finding)
 
 
 async def _body(services: Services, request: Request) -> bytes:

@@ -288,6 +288,20 @@ async def test_while_the_database_is_away_nothing_is_claimed(client, desk):
     assert "detail for the log" not in answer.text
 
 
+@pytest.mark.parametrize("depth", [20, 900, 100_000])
+@pytest.mark.parametrize("path", ["/profiles/try", f"/unclaimed/{ID}/claim"])
+async def test_a_nest_without_end_is_refused(client, desk, path, depth):
+    content = '{"device": {"a": ' + "[" * depth + "]" * depth + '}, "actor": "a"}'
+    if path == "/profiles/try":
+        content = content.replace('"actor": "a"', f'"unclaimed": "{ID}"')
+    async with client:
+        answer = await client.post(
+            f"/api/v1{path}", content=content, headers={"Content-Type": "application/json"}
+        )
+    assert answer.status_code == 422, answer.text
+    assert desk.asked == []
+
+
 async def test_a_body_beyond_all_reason_is_not_read(client):
     async with client:
         answer = await client.post(

@@ -213,6 +213,20 @@ async def test_a_claim_with_a_mistake_changes_nothing(desk, file, pool):
     assert await UnclaimedStore(pool).claims() == []
 
 
+async def test_what_the_database_cannot_hold_is_refused_as_a_mistake(desk, file):
+    found = await the_one(desk)
+    for entry, mapping in (
+        ({**ENTRY, "name": {"en": "a\0b"}}, MAPPING),
+        (
+            {**ENTRY, "series": [{"quantity": "air_temperature", "key": "a\0"}]},
+            MAPPING.replace("key: t", 'key: "a\\0"'),
+        ),
+    ):
+        with pytest.raises(OnboardingRefused, match="text that the database can hold"):
+            await desk.claim(found, Proposal(entry, mapping), "li.wei")
+        assert files_in(file.parent) == {"site.yaml"}
+
+
 async def test_what_is_there_already_is_never_written_over(desk, file):
     found = await the_one(desk)
     home = file.parent / "site.d" / "mappings"
