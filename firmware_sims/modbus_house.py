@@ -1,7 +1,8 @@
 """A house whose sensors speak Modbus: one RS-485 line behind a gateway, measuring a small world.
 
 The line carries a transmitter of air temperature and humidity, one of CO2, a quantum sensor and a
-soil probe, as their makers ship them, each encoding the truth by the registers of its profile.
+soil probe, as their makers ship them, each encoding the truth by the registers of its profile, and
+a fertigation unit whose set-points can be written.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import math
 from dataclasses import replace
 
 from devices.profile_library import shipped_profile
+from firmware_sims.modbus_mixer import PROFILE as MIXER
+from firmware_sims.modbus_mixer import mixer_slave
 from firmware_sims.modbus_node import ModbusBus
 from firmware_sims.modbus_registers import Truth
 from firmware_sims.modbus_slave import SimulatedSlave, slave_of
@@ -25,6 +28,7 @@ UNITS = {
     2: "aiav-co2",
     3: "apogee-sq-422x",
     4: "zts-3000-tr-ecws-n01",
+    5: MIXER,
 }
 
 
@@ -62,6 +66,9 @@ def modbus_house(seed: int, at_s: float) -> ModbusBus:
     """Return the line of the house as a gateway shows it (RTU over TCP), seconds since 1970 UTC."""
     truth: Truth = _Weathered(seed, at_s)
     slaves: list[SimulatedSlave] = [
-        slave_of(shipped_profile(name), truth, unit, refresh_s=1.0) for unit, name in UNITS.items()
+        mixer_slave(unit, at_s)
+        if name == MIXER
+        else slave_of(shipped_profile(name), truth, unit, refresh_s=1.0)
+        for unit, name in UNITS.items()
     ]
     return ModbusBus(slaves, speech="rtu", turnaround_s=_TURNAROUND_S)

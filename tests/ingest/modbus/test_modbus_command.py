@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from devices.codecs.registers import ReadDecoder, encode_value
 from devices.profile import Order, Point, RegisterType
-from devices.profile_library import shipped_profile
+from devices.profile_library import shipped_profile, shipped_profile_names
 from firmware_sims.modbus_faults import FaultKind
 from firmware_sims.modbus_node import ModbusBus
 from firmware_sims.modbus_slave import slave_of
@@ -30,6 +30,7 @@ from tests.rig.waiting import eventually
 
 UNIT = shipped_profile("generic-fertigation-unit")
 RELAYS = shipped_profile("generic-relay-8")
+SOIL = shipped_profile("sn-3001-tr-ecthnpkph-n01")
 
 
 def command(key: str, value: float, **more) -> WriteCommand:
@@ -84,12 +85,24 @@ def test_coil_takes_nothing_between_on_and_off():
         (UNIT, command("ph_set_point", 5.8), WriteRequest(7, 6, 101, (580,)), 5.8),
         (UNIT, command("dose_set_point", 12.5), WriteRequest(7, 16, 102, (0x4148, 0)), 12.5),
         (RELAYS, command("valve_state.3", 1), WriteRequest(7, 5, 2, (1,)), 1.0),
+        (SOIL, command("salinity_coefficient", 0.6), WriteRequest(7, 6, 0x23, (60,)), 0.6),
+        (SOIL, command("ec_temperature_coefficient", 2), WriteRequest(7, 6, 0x22, (20,)), 2.0),
     ],
 )
 def test_value_becomes_the_registers_of_the_profile(profile, wanted, request_, new):
     plan = plan_write(profile, 7, wanted, True)
     assert plan.write == request_
     assert plan.new == pytest.approx(new)
+
+
+def test_shipped_profiles_have_something_to_command_of_every_kind():
+    kinds = {
+        point.write.kind
+        for name in shipped_profile_names()
+        for point in shipped_profile(name).points
+        if point.write is not None
+    }
+    assert kinds == {"set_point", "calibration", "relay", "setting"}
 
 
 @given(
