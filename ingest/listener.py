@@ -38,6 +38,11 @@ class Listener:
         """Return how many rows wait."""
         return self._rows
 
+    @property
+    def dropped(self) -> int:
+        """How many rows a full queue has dropped so far."""
+        return self._counters.readings_dropped[self.name]
+
     def offer(self, batch: Batch, fresh: bool) -> None:
         """Add *batch*; returns at once."""
         if not len(batch):

@@ -35,6 +35,7 @@ from greenhouse.alerting.journal import Journal, late_of, read_journal
 from greenhouse.alerting.ledger import Ledger
 from greenhouse.alerting.rules import BuiltEngine, LoadedRules, RuleSource, build
 from greenhouse.alerting.saved_state import SavedState, read_state, write_state
+from greenhouse.alerting.status import KeeperStatus, Pace
 from greenhouse.alerting.unsaved import singles
 from ingest.listener import Listener
 from ingest.retry import Backoff
@@ -58,55 +59,16 @@ _LATELY_US = 48 * 3600 * _S
 _ANY_HISTORY_US = 35 * 86400 * _S
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How often things are done, in seconds.
-
-    *recall_s*: how far back everything is judged anew where no state was saved.  *settle_s*: how
-    long late readings are given to reach the database before history is asked for.
-    """
-
-    tick_s: float = 1.0
-    save_s: float = 30.0
-    warm_up_s: float = 15.0
-    revise_s: float = 2.0
-    settle_s: float = 1.0
-    recall_s: float = 6 * 3600.0
-    database_s: float = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class KeeperStatus:
-    """How the keeper is; *open* counts alerts by severity, *lag_s* is reading to judgement.
-
-    *warming_up*: time stands still, so that nothing is called silent before the collectors have
-    caught up.
-    *overdue* bindings wait for history to be judged again; *unsaved* rows wait for the database.
-    *entries* and *notices* count since the start, by kind.
-    """
-
-    judging: bool
-    warming_up: bool
-    problem: str
-    bindings: int
-    open: Mapping[int, int]
-    failures: Mapping[str, RuleFailure]
-    mistakes: int
-    overdue: int
-    revised: int
-    unsaved: int
-    dropped: int
-    lag_s: float
-    entries: Mapping[str, int]
-    notices: Mapping[str, int]
-
-
 @dataclass(slots=True)
 class _Missed:
-    """What a start has to look up in the database: what was received, and series that came late."""
+    """What is to be looked up in the database: what was received since, and what came late.
+
+    After a start, or after the queue was full (*is_dropped*).
+    """
 
     received_since_us: int
     late_us: Mapping[int, int]
+    is_dropped: bool = False
 
 
 class AlertKeeper:
@@ -151,6 +113,8 @@ class AlertKeeper:
         self._late_us: dict[int, int] = {}
         self._missed: _Missed | None = None
         self._book_is_read = False
+        self._dropped = 0
+        self._unbroken_us = 0
         self._seen_overdue_s: dict[tuple[str, str], float] = {}
         self._given_up: dict[str, RuleFailure] = {}
         self._overdue_count = 0
@@ -171,7 +135,7 @@ class AlertKeeper:
             "store": self._store_unsaved,
             "save": self._save_now_and_then,
             "revise": self._revise_now_and_then,
-            "catch-up": self._catch_up_at_last,
+            "catch-up": self._catch_up_where_missed,
         }
         async with asyncio.TaskGroup() as tasks:
             for name, loop in loops.items():
@@ -214,7 +178,7 @@ class AlertKeeper:
     async def _begin(self) -> None:
         await asyncio.to_thread(self._folder.mkdir, parents=True, exist_ok=True)
         lines = await asyncio.to_thread(read_journal, self._folder / "alerts.journal")
-        now_us = self.now_us()
+        now_us = self._unbroken_us = self.now_us()
         self._book_is_read = self.ledger.take_up(lines, now_us)
         self._loaded = await asyncio.to_thread(self._load)
         registry = await self._first_registry()
@@ -278,14 +242,35 @@ class AlertKeeper:
 
     # -- catching up with the database
 
-    async def _catch_up_at_last(self) -> None:
-        """Catch up when the database answers, where the start could not wait for it."""
+    async def _catch_up_where_missed(self) -> None:
+        """Catch up where the start could not wait for the database, or a full queue dropped some.
+
+        What was dropped is looked up when it is stored.
+        """
+        loop = asyncio.get_running_loop()
         backoff = Backoff(0.5, 10.0, random.random)
-        while not self._is_caught_up:
-            await self._prepared.wait()
-            now_s = asyncio.get_running_loop().time()
-            if not await self._catch_up_once(now_s + self._pace.database_s):
-                await asyncio.sleep(backoff.failed(now_s))
+        await self._prepared.wait()
+        while True:
+            self._note_dropped()
+            missed = self._missed
+            waits = missed is not None and missed.is_dropped and self._lag_s() > self._pace.settle_s
+            if self._is_caught_up or waits:
+                await asyncio.sleep(self._pace.tick_s)
+            elif await self._catch_up_once(loop.time() + self._pace.database_s):
+                backoff.succeeded()
+                await self.save()
+            else:
+                await asyncio.sleep(backoff.failed(loop.time()))
+
+    def _note_dropped(self) -> None:
+        """Notice that the queue was full, so that something was stored and not judged."""
+        dropped = self._listener.dropped
+        if dropped != self._dropped:
+            self._dropped = dropped
+            since_us = self._unbroken_us - _RECEIVED_LATE_US
+            self._missed = _Missed(since_us, dict(self._late_us), is_dropped=True)
+        elif self._missed is None and not len(self._listener):
+            self._unbroken_us = self.now_us()
 
     async def _catch_up_once(self, until_s: float) -> bool:
         """Catch up if the database answers; return whether it did."""
@@ -318,7 +303,8 @@ class AlertKeeper:
             async with self.lock:
                 for piece in _pieces(batch, len(batch) or 1):
                     await self._judge(piece)
-            self._missed = None
+            if self._missed is missed:
+                self._missed = None
             if len(batch):
                 _log.info("alerts: caught up with %d stored readings", len(batch))
         else:
@@ -366,8 +352,8 @@ class AlertKeeper:
 
     async def _hear(self) -> None:
         while True:
-            heard = await self._listener.get_together(_PIECE_ROWS)
-            for piece in _pieces(heard, _PIECE_ROWS):
+            batch = await self._listener.get_together(_PIECE_ROWS)
+            for piece in _pieces(batch, _PIECE_ROWS):
                 async with self.lock:
                     await self._judge(piece)
 

@@ -13,8 +13,9 @@ from api.health import AlertHealth
 from devices.registry import Registry
 from devices.site_file import SiteFile
 from greenhouse.alerting.desk import LiveDesk, StoredDesk
-from greenhouse.alerting.keeper import AlertKeeper, Pace
+from greenhouse.alerting.keeper import AlertKeeper
 from greenhouse.alerting.rules import RuleSource
+from greenhouse.alerting.status import Pace
 from greenhouse.pack_folder import PackFolder
 from ingest.counters import Counters
 from ingest.listener import Listener

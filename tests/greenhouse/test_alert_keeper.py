@@ -31,8 +31,9 @@ from devices.reading import Batch
 from devices.registry import Registry
 from devices.site import SiteKind
 from greenhouse.alerting.desk import LiveDesk, StoredDesk
-from greenhouse.alerting.keeper import AlertKeeper, Pace
+from greenhouse.alerting.keeper import AlertKeeper
 from greenhouse.alerting.rules import RuleSource
+from greenhouse.alerting.status import Pace
 from greenhouse.pack_folder import PackFolder
 from ingest.counters import Counters
 from ingest.listener import Listener
@@ -113,10 +114,12 @@ class Base:
         return Batch.of([number] * len(at), at, at, list(values), [0] * len(at))
 
     @contextlib.asynccontextmanager
-    async def process(self, pace: Pace = QUICK, dsn: str = "") -> AsyncIterator[Process]:
+    async def process(
+        self, pace: Pace = QUICK, dsn: str = "", max_rows: int = 9_999
+    ) -> AsyncIterator[Process]:
         """A process that judges; it ends as by a kill unless it was closed."""
         async with Pool(dsn or self.dsn, timeout_s=0.3 if dsn else 5.0) as pool:
-            process = Process(self, pool, pace)
+            process = Process(self, pool, pace, max_rows)
             task = asyncio.create_task(process.keeper.run())
             try:
                 yield process
@@ -126,9 +129,9 @@ class Base:
 
 
 class Process:
-    def __init__(self, base: Base, pool: Pool, pace: Pace) -> None:
+    def __init__(self, base: Base, pool: Pool, pace: Pace, max_rows: int) -> None:
         self.counters = Counters()
-        self.listener = Listener("alerts", self.counters)
+        self.listener = Listener("alerts", self.counters, max_rows)
         self.keeper = AlertKeeper(
             self.listener,
             lambda: base.registry,
@@ -227,6 +230,21 @@ async def test_readings_that_were_stored_after_the_last_save_are_judged_by_a_sta
     async with base.process() as process:
         (alert,) = await eventually(process.open)
         assert (await process.desk.alert(alert)).kept.alert.episode.started_at_us == begin
+
+
+async def test_what_a_full_queue_dropped_is_judged_when_it_is_stored(base, eventually):
+    async with base.process(max_rows=1) as process:
+        await eventually(lambda: process.keeper.status().judging)
+        at = now_us()
+        lost = base.readings("c.air_temperature", at, [41.0])
+        heard = base.readings("d.air_temperature", at, [20.0])
+        process.listener.offer(lost, True)
+        process.listener.offer(heard, True)
+        assert process.listener.dropped == 1
+        await base.write(lost)
+        (alert,) = await eventually(process.open)
+        kept = (await process.desk.alert(alert)).kept.alert.episode
+        assert (kept.subject, kept.started_at_us) == ("series:c.air_temperature", at)
 
 
 async def test_another_registry_is_judged_by_and_what_is_gone_is_withdrawn(base, eventually):

@@ -1,0 +1,51 @@
+"""How often the keeper of alerts does things, and how it says that it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from alerts.episode import RuleFailure
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often things are done, in seconds.
+
+    *recall_s*: how far back everything is judged anew where no state was saved.  *settle_s*: how
+    long late readings are given to reach the database before history is asked for.
+    """
+
+    tick_s: float = 1.0
+    save_s: float = 30.0
+    warm_up_s: float = 15.0
+    revise_s: float = 2.0
+    settle_s: float = 1.0
+    recall_s: float = 6 * 3600.0
+    database_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class KeeperStatus:
+    """How the keeper is; *open* counts alerts by severity, *lag_s* is reading to judgement.
+
+    *warming_up*: time stands still, so that nothing is called silent before the collectors have
+    caught up.
+    *overdue* bindings wait for history to be judged again; *unsaved* rows wait for the database.
+    *entries* and *notices* count since the start, by kind.
+    """
+
+    judging: bool
+    warming_up: bool
+    problem: str
+    bindings: int
+    open: Mapping[int, int]
+    failures: Mapping[str, RuleFailure]
+    mistakes: int
+    overdue: int
+    revised: int
+    unsaved: int
+    dropped: int
+    lag_s: float
+    entries: Mapping[str, int]
+    notices: Mapping[str, int]
