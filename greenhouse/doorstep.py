@@ -18,7 +18,7 @@ from devices.unclaimed import CODES, Gathering, Unclaimed
 from ingest.counters import Counters
 from ingest.pipeline import DecoderSource
 from storage.dead_letters import DeadLetterStore
-from storage.errors import StorageError
+from storage.errors import DataRefused, StorageError
 from storage.outcome import Outcome
 from storage.pool import Pool
 from storage.unclaimed import UnclaimedStore
@@ -86,6 +86,9 @@ class Doorstep:
                 await self.flush()
                 await self.settle()
                 self._problem = ""
+            except DataRefused as error:
+                _log.error("who was heard is not written down, ever: %s", error)
+                self._pending = []
             except StorageError as error:
                 if not self._problem:
                     _log.warning("who is unclaimed cannot be written down now: %s", error)
@@ -97,7 +100,8 @@ class Doorstep:
             self._pending = self._gathering.take()
         strangers = [one for one in self._pending if not self._is_known(one)]
         if strangers:
-            await self._store.note(strangers, datetime.now(UTC))
+            pushed_out = await self._store.note(strangers, datetime.now(UTC))
+            self._counters.unclaimed_forgotten += pushed_out
         self._pending = []
 
     async def settle(self) -> None:

@@ -45,6 +45,7 @@ class Counters:
     dead_letters_unkept: int = 0
     unclaimed_messages: int = 0
     unclaimed_dropped: int = 0
+    unclaimed_forgotten: int = 0
     readings_written: int = 0
     readings_duplicate: int = 0
     readings_conflicting: int = 0
@@ -106,6 +107,7 @@ HELP: Mapping[str, tuple[str, str]] = {
     "dead_letters_unkept": ("", "Dead letters that their sink refused; they are in the log"),
     "unclaimed_messages": ("", "Dead letters from topics that belong to no device"),
     "unclaimed_dropped": ("", "Those of them that are shown nowhere among the unclaimed devices"),
+    "unclaimed_forgotten": ("", "Unclaimed devices pushed out by others, or silent for a month"),
     "readings_written": ("", "Readings that were new to the database"),
     "readings_duplicate": ("", "Readings that the database had already"),
     "readings_conflicting": ("", "Duplicates that held another value; the first one stays"),

@@ -43,10 +43,11 @@ class UnclaimedStore:
         self._pool = pool
         self._keep = keep
 
-    async def note(self, found: Sequence[Unclaimed], now: datetime) -> None:
+    async def note(self, found: Sequence[Unclaimed], now: datetime) -> int:
         """Add *found* to what is known, and delete what is beyond the limits at the time *now*.
 
-        Twice counts twice: that is harmless, the numbers are for people.
+        Returns how many devices that pushed out.  Twice counts twice: that is harmless, the numbers
+        are for people.
         """
         rows = [_row(one) for one in found if fits(one.first_at_us) and fits(one.last_at_us)]
         arguments = {
@@ -56,12 +57,12 @@ class UnclaimedStore:
         }
         limits = {"silent_since": now - SILENT_FOR, "keep": self._keep}
 
-        async def note(connection: Connection) -> None:
+        async def note(connection: Connection) -> int:
             async with connection.transaction():
                 await connection.execute(_SQL["note"], arguments)
-                await connection.execute(_SQL["trim"], limits)
+                return (await connection.execute(_SQL["trim"], limits)).rowcount
 
-        await self._pool.run(note)
+        return await self._pool.run(note)
 
     async def list(self, limit: int, offset: int = 0) -> list[Unclaimed]:
         """Return unclaimed devices, those heard last first."""

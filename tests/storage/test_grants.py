@@ -12,6 +12,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from devices.dead_letter import DeadLetter
 from devices.gap import Gap
+from devices.topic import Template
+from devices.unclaimed import Unclaimed
 from storage.commands import CommandStore, KeptCommand
 from storage.dead_letters import DeadLetterStore
 from storage.errors import DatabaseMisconfigured
@@ -21,6 +23,7 @@ from storage.history import History, Step
 from storage.pool import Connection, Pool, connect, hardened
 from storage.readings import ReadingWriter
 from storage.registry import RegistryStore
+from storage.unclaimed import UnclaimedStore
 from tests.storage.samples import HOUR_US, batch, registry, us
 
 AT = us(2025, 5, 1)
@@ -62,6 +65,12 @@ async def test_the_writer_writes_and_the_reader_reads(dsn: str, pool: Pool, user
         assert (await gaps.put([gap])).inserted == 1
         assert (await gaps.put([Gap("mqtt", AT, AT + 2, "session_lost", "")])).kind == "written"
         await CommandStore(writing).record(BEGUN)
+        unclaimed = UnclaimedStore(writing)
+        one = Unclaimed("1", "vendor/7", "", "", AT, AT, 1, 1, ())
+        for _ in range(2):
+            await unclaimed.note([one], datetime.fromtimestamp(AT / 1e6, UTC))
+        assert await letters.want_topic(Template.parse("a")) == 1
+        await unclaimed.forget(["1"])
         assert (await RegistryStore(writing).load()).series_ids
     async with Pool(users["reader"]) as reading:
         history = History(reading)
@@ -86,6 +95,8 @@ async def test_neither_changes_what_was_measured_or_what_is_registered(users: di
         "DELETE FROM gaps",
         "UPDATE commands SET actor = 'x'",
         "DELETE FROM commands",
+        "UPDATE claims SET actor = 'x'",
+        "DELETE FROM claims",
         "UPDATE series SET code = 'x'",
         "INSERT INTO migrations VALUES (1, 'x', 'x', 'x')",
         "DROP TABLE readings",

@@ -119,7 +119,7 @@ async def test_a_flood_does_not_fill_the_table_nor_push_out_who_comes_again(pool
         await store.note(gathered(letter("farm/h1/n3/t")), NOW)
     for number in range(4):
         flood = [letter(f"vendor/{number}/{n}", at_us=AT + number) for n in range(50)]
-        await store.note(gathered(*flood), NOW)
+        assert await store.note(gathered(*flood), NOW) == 50 - (9 if number == 0 else 0)
         assert await store.count() == 10
     assert await store.get(unclaimed_id("farm/h1/n3/{key}")) is not None
 
