@@ -24,8 +24,8 @@ _REDO_AT_A_TIME = 10
 _BACKFILL_US = 31 * 86_400_000_000
 _AHEAD_US = 86_400_000_000
 _FRESH_US = 300_000_000
-# What a running period has come to so far is told this often: every 15 minutes of a day.
-_PARTS_OF_A_PERIOD = 96
+# What a running period has come to so far is told this often: every 5 minutes of a day.
+_PARTS_OF_A_PERIOD = 288
 
 
 class DerivationKeeper:
@@ -128,9 +128,13 @@ class DerivationKeeper:
         """Tell again every period from the newest that was told: it may have ended meanwhile."""
         periods = plan.periods()
         newest = await self._store.newest_us(list(periods)) if periods else {}
-        self._later = {one: Span(newest.get(one, now_us), now_us + 1) for one in periods}
         self._due_us = {}
         self._running_us = {one: how.periods.start_of(now_us) for one, how in periods.items()}
+        # One that was never told may have waited for its first telling since the period before.
+        before_us = {
+            one: periods[one].periods.start_of(at - 1) for one, at in self._running_us.items()
+        }
+        self._later = {one: Span(newest.get(one, before_us[one]), now_us + 1) for one in periods}
 
     def _tell_periods(
         self, plan: DerivationPlan, spans: dict[int, list[Span]], now_us: int
@@ -153,7 +157,8 @@ class DerivationKeeper:
             if waiting and now_us >= self._due_us.get(one, 0):
                 past += waiting
                 told.append(one)
-                self._due_us[one] = now_us + _pause_us(how, now_us)
+                if running or one in self._due_us:  # what is told again at the start is no telling
+                    self._due_us[one] = now_us + _pause_us(how, now_us)
             if waiting:
                 whole = joined(waiting)
                 self._later[one] = Span(whole[0].start_us, whole[-1].end_us)

@@ -391,7 +391,7 @@ async def test_a_period_is_provisional_until_it_has_ended_also_when_nothing_come
     assert (await base.read(DLI))[0][1] == int(Quality.INCOMPLETE)
 
 
-async def test_a_running_period_is_told_every_quarter_of_an_hour_and_past_ones_at_once(base: Base):
+async def test_a_running_period_is_told_every_few_minutes_and_past_ones_at_once(base: Base):
     base.now_us = START + DAY + HOUR
     await base.write(base.rows(PPFD, [(DAY, 100.0, 0)]))
     await base.settle()
@@ -402,7 +402,7 @@ async def test_a_running_period_is_told_every_quarter_of_an_hour_and_past_ones_a
     second = await base.read(DLI)
     assert second[DAY] == first[DAY]
     assert second[0][0] == pytest.approx(100 * 120 / 1e6)
-    base.now_us += 15 * MINUTE
+    base.now_us += 5 * MINUTE
     await base.settle()
     assert (await base.read(DLI))[DAY][0] == pytest.approx(100 * 180 / 1e6)
 
