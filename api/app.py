@@ -20,6 +20,7 @@ from api.problems import MEDIA_TYPE as PROBLEM_MEDIA_TYPE
 from api.problems import ProblemBody
 from api.routes import (
     alerts,
+    calibrations,
     catalogue,
     commands,
     evidence,
@@ -129,6 +130,7 @@ def _versioned() -> APIRouter:
         replays,
         onboarding,
         results,
+        calibrations,
     ):
         router.include_router(room.router, dependencies=checks)
     router.include_router(readings.router, dependencies=checks)

@@ -101,6 +101,20 @@ class AlertHealth:
 
 
 @dataclass(frozen=True, slots=True)
+class CalibrationHealth:
+    """How the calibration book stands.
+
+    *overdue* series should have been calibrated again: for information.  *pending* entries are not
+    carried out on stored readings yet; *reason* says why the book cannot be read.
+    """
+
+    entries: int = 0
+    overdue: tuple[str, ...] = ()
+    pending: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
     """What every part of the service says of itself.
 
@@ -114,6 +128,7 @@ class Health:
     buses: tuple[BusHealth, ...] = ()
     edges: tuple[EdgeHealth, ...] = ()
     alerts: AlertHealth | None = None
+    calibrations: CalibrationHealth | None = None
 
 
 class Condition(StrEnum):

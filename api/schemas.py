@@ -263,6 +263,15 @@ class AlertHealthShape(_Shape):
     notices: dict[str, int]
 
 
+class CalibrationHealthShape(_Shape):
+    """How the calibration book stands; *overdue* series should have been calibrated again."""
+
+    entries: int
+    overdue: list[str]
+    pending: int
+    reason: str
+
+
 class HealthShape(_Shape):
     """How the service is; the parts are only told to who may read."""
 
@@ -274,3 +283,4 @@ class HealthShape(_Shape):
     buses: list[BusHealthShape] | None = None
     edges: list[EdgeHealthShape] | None = None
     alerts: AlertHealthShape | None = None
+    calibrations: CalibrationHealthShape | None = None

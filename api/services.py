@@ -11,6 +11,7 @@ from typing import Protocol
 from fastapi import Request
 
 from api.alerts import AlertDesk, PackShelf
+from api.calibrations import CalibrationBook
 from api.commands import CommandDesk, CommandShelf
 from api.health import Health
 from api.onboarding import OnboardingDesk
@@ -110,8 +111,9 @@ class Services:
     readings can still be asked for by name (the registry itself if None).  *inlet* is None in a
     process that only reads, *commands* in one that polls no bus, *command_shelf* where nobody keeps
     any, *alerts* and *packs* where no rules are judged, *onboarding* where the site file is not at
-    hand, *results* where no results of samples are kept.  *replays* lets one replay through at a
-    time, *packs_lock* one change of a pack.  *now_us* is the clock, microseconds since 1970 UTC.
+    hand, *results* where no results of samples are kept, *calibrations* where no book of them is.
+    *replays* lets one replay through at a time, *packs_lock* one change of a pack.  *now_us* is the
+    clock, microseconds since 1970 UTC.
     """
 
     registry: Callable[[], Registry]
@@ -129,6 +131,7 @@ class Services:
     packs: PackShelf | None = None
     onboarding: OnboardingDesk | None = None
     results: ResultShelf | None = None
+    calibrations: CalibrationBook | None = None
     replays: Turnstile = field(default_factory=Turnstile)
     packs_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     settings: ApiSettings = field(default_factory=ApiSettings)

@@ -21,6 +21,7 @@ import click
 from devices.document import nearest
 from devices.quantity import QUANTITIES
 from greenhouse.cli_alerts import alerts
+from greenhouse.cli_calibrate import calibrate
 from greenhouse.cli_derive import derive
 from greenhouse.cli_devices import devices
 from greenhouse.cli_results import results
@@ -57,6 +58,7 @@ def main() -> None:
 
 main.add_command(alerts)
 main.add_command(devices)
+main.add_command(calibrate)
 main.add_command(derive)
 main.add_command(results)
 

@@ -19,14 +19,16 @@ from pathlib import Path
 
 import msgspec
 
-from devices.calibration import Ledger, Timeline, changes
+from api.calibrations import overdue
+from api.health import CalibrationHealth
+from devices.calibration import Calibration, Ledger, Timeline, Window, changes
 from devices.checks import Checks
 from devices.quantity import QUANTITIES
 from devices.registry import Registry
 from ingest.pipeline import Pipeline
 from ingest.quality.judge import Judge
 from ingest.quality.state_file import StateFile, StateUnreadable
-from storage.calibrations import CalibrationStore, refresh_rollups
+from storage.calibrations import CalibrationStore, KeptCorrection, refresh_rollups
 from storage.errors import StorageError
 from storage.pool import Pool
 
@@ -133,6 +135,32 @@ class QualityRoom:
                 return 0
 
     # The book.
+
+    async def add_calibration(self, entry: Calibration) -> Calibration:
+        """Enter *entry*; it is carried out in a moment, by whichever process ingests."""
+        entered = await self.store.add_calibration(entry)
+        self.look()
+        return entered
+
+    async def add_window(self, entry: Window) -> Window:
+        """Enter *entry*; it is carried out in a moment, by whichever process ingests."""
+        entered = await self.store.add_window(entry)
+        self.look()
+        return entered
+
+    async def corrections(self, series: str | None, limit: int) -> list[KeptCorrection]:
+        """Return up to *limit* corrections of stored readings, the newest first."""
+        return await self.store.corrections(series, limit)
+
+    def health(self, now_us: int) -> CalibrationHealth:
+        """Return how the book stands, as far as it is known."""
+        ledger = self.ledger
+        return CalibrationHealth(
+            entries=len(ledger.calibrations) + len(ledger.windows),
+            overdue=tuple(one.series for one in overdue(ledger, now_us)),
+            pending=ledger.revision - ledger.applied,
+            reason=self._problem,
+        )
 
     def look(self) -> None:
         """Look for news of the book now; for whoever has just written into it."""

@@ -44,12 +44,14 @@ from greenhouse.derivation_keeper import DerivationKeeper
 from greenhouse.doorstep import Doorstep
 from greenhouse.laboratory import ResultTeller
 from greenhouse.onboarding import Onboarding
+from greenhouse.quality_room import QualityRoom
 from greenhouse.registry_keeper import RegistryKeeper
 from greenhouse.replayer import Replayer
 from greenhouse.settings import Settings, SettingsError, read_secret
 from greenhouse.site_files import Codecs, attached, site_file_filters
 from greenhouse.site_follower import SiteFollower
 from greenhouse.sparkplug import SparkplugRoom
+from greenhouse.uplink_keeper import UplinkKeeper
 from ingest.collector import Inlet
 from ingest.counters import Counters
 from ingest.gap_journal import GapJournal
@@ -144,6 +146,7 @@ async def run_service(
             if pipeline is not None and house.pipeline is not None:
                 house.pipeline.stop()
                 await asyncio.wait([pipeline])
+                await house.quality.close()
             await house.alerts.close(plan.settings.stop_timeout_s / 5)
             for task in background:
                 task.cancel()
@@ -161,14 +164,25 @@ class _House:
         self.gaps = GapStore(pool)
         broker = plan.site_file.broker
         codecs = Codecs(CODECS, plan.site_file)
-        self.decoders = DecoderSource(broker.templates if broker else _DEFAULT_TOPIC, codecs)
         folder = plan.settings.spool_dir
+        self.prepared = asyncio.Event()
+        self.quality = QualityRoom(
+            plan.site_file.checks,
+            folder if plan.ingest else None,
+            pool,
+            plan.settings.dsn,
+            lambda: self.registry.current,
+            lambda: self.registry.archive,
+            self.prepared,
+        )
+        topics = broker.templates if broker else _DEFAULT_TOPIC
+        self.decoders = DecoderSource(topics, codecs, self.quality.judge)
+        self.uplinks = UplinkKeeper(self.decoders.uplinks, folder / "uplinks.json")
         self.doorstep = Doorstep(self.letters, pool, self.decoders, self.counters)
         self.registry = RegistryKeeper(
             pool, self.decoders, folder / "registry.json", self._watch_inputs
         )
         self.journal = GapJournal(folder / "gaps.json", self.counters)
-        self.prepared = asyncio.Event()
         self.spool: Spool | None = None
         self.pipeline: Pipeline | None = None
         self.writer: ReadingWriter | None = None
@@ -217,7 +231,11 @@ class _House:
             (house.alerts.listener,),
             stop_deadline_s=settings.stop_timeout_s / 2,
             retry_cap_s=5.0,
+            may_store=house.quality.may_store,
         )
+        house.quality.pipeline = house.pipeline
+        await house.quality.recall()
+        await house.uplinks.recall()
         await house.registry.recall()
         follower = SiteFollower(plan.path, house.decoders, house.doorstep, lambda: house.mqtt)
         house.registry.following = follower.follow
@@ -285,6 +303,7 @@ class _House:
         work: dict[str, Coroutine[None, None, None]] = {
             "registry": self._keep_registry(),
             "alerts": self.alerts.run(),
+            **self.quality.background(),
         }
         if self.spool is not None:
             inlet = self.sparkplug.inlet if self.sparkplug is not None else self.spool
@@ -292,6 +311,7 @@ class _House:
             work["gaps"] = self.journal.deliver(self.gaps.put, _GAPS_RETRY_S)
             work["replays"] = replayer.run()
             work["unclaimed"] = self.doorstep.run()
+            work["uplinks"] = self.uplinks.run()
             work["maintenance"] = self._maintain()
             work["derivations"] = self._derive()
             work["results"] = self._tell_results()
@@ -303,6 +323,7 @@ class _House:
         return work
 
     def _watch_inputs(self, registry: Registry) -> None:
+        self.quality.adopt(registry)
         if self.writer is not None:
             self.writer.watch(input_ids(registry))
 
@@ -368,6 +389,7 @@ class _House:
             onboarding=Onboarding(self.plan.path, self.pool, self.registry.catch_up),
             command_shelf=self.commands,
             results=self.results,
+            calibrations=self.quality,
             settings=ApiSettings(
                 open_loopback_reads=settings.open_loopback_reads, docs=settings.api_docs
             ),
@@ -389,6 +411,7 @@ class _House:
             buses=self._bus_health(),
             edges=self.sparkplug.health() if self.sparkplug is not None else (),
             alerts=self.alerts.health(),
+            calibrations=self.quality.health(time.time_ns() // 1000),
         )
 
     def _spool_lag_s(self) -> float:

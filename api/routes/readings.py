@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from api.auth import require_token
 from api.body import json_body
+from api.calibrations import Uncalibrated
 from api.catalogue import find_series, named_series
 from api.formats import arrow, csv_rows, json_columns
 from api.formats.answer import Answer, TimeForm
@@ -24,6 +25,7 @@ from api.routes.catalogue import SeriesPath
 from api.schemas import AcceptedShape, ReadingsShape
 from api.services import Limits, Services
 from api.steps import Step
+from devices.calibration import Timeline
 from devices.document import nearest
 from devices.series import Series
 from ingest.collector import SpoolFull
@@ -61,6 +63,11 @@ GapsQuery = Annotated[
 ]
 BomQuery = Annotated[
     bool, Query(description="begin a CSV with a byte order mark, by which Excel knows UTF-8")
+]
+
+UncalibratedQuery = Annotated[
+    bool,
+    Query(description="values as the devices sent them, before calibration; raw readings only"),
 ]
 
 _FORMS: dict[int | str, dict[str, Any]] = {
@@ -112,6 +119,7 @@ async def series_readings(
     time: TimeQuery = TimeForm.ISO,
     gaps: GapsQuery = True,
     bom: BomQuery = False,
+    uncalibrated: UncalibratedQuery = False,
 ) -> Response:
     """Return the readings of a series in [start, end), raw or rolled up.
 
@@ -122,8 +130,9 @@ async def series_readings(
     """
     wanted = [find_series(services.everything(), series)]
     kind = chosen_format(form, request.headers.get("accept", ""))
+    step = _raw_step(step) if uncalibrated else step
     question = _question(wanted, span, step, agg, max_points, gaps, kind, services.settings.limits)
-    return await _respond(services, question, kind, time, bom)
+    return await _respond(services, question, kind, time, bom, uncalibrated)
 
 
 @router.get("/readings", summary="Readings of several series", responses=_FORMS)
@@ -139,6 +148,7 @@ async def several_readings(
     time: TimeQuery = TimeForm.ISO,
     gaps: GapsQuery = True,
     bom: BomQuery = False,
+    uncalibrated: UncalibratedQuery = False,
 ) -> Response:
     """Return the readings of several series in one answer, all at the same step."""
     limits = services.settings.limits
@@ -146,8 +156,9 @@ async def several_readings(
     if not wanted:
         raise invalid_query(Finding("query.series", "nothing", "the code of at least one series"))
     kind = chosen_format(form, request.headers.get("accept", ""))
+    step = _raw_step(step) if uncalibrated else step
     question = _question(wanted, span, step, agg, max_points, gaps, kind, limits)
-    return await _respond(services, question, kind, time, bom)
+    return await _respond(services, question, kind, time, bom, uncalibrated)
 
 
 def _question(
@@ -191,10 +202,27 @@ def _aggregates(given: Sequence[str] | None) -> Sequence[Aggregate]:
     return [Aggregate(word) for word in words]
 
 
+def _raw_step(step: str) -> str:
+    """Return the step of an uncalibrated answer; raise the 422 for one that is rolled up."""
+    if step not in ("auto", "raw"):
+        expected = "step=raw with uncalibrated=true: roll-ups are of calibrated values"
+        raise invalid_query(Finding("query.step", step, expected, "raw"))
+    return "raw"
+
+
 async def _respond(
-    services: Services, question: Question, form: Format, time: TimeForm, bom: bool
+    services: Services,
+    question: Question,
+    form: Format,
+    time: TimeForm,
+    bom: bool,
+    uncalibrated: bool,
 ) -> Response:
-    found = await answer(question, services.everything(), services.history)
+    registry, history = services.everything(), services.history
+    if uncalibrated and services.calibrations is not None:
+        book = services.calibrations.ledger
+        history = Uncalibrated(history, Timeline.build(book.until(book.applied), registry))
+    found = await answer(question, registry, history)
     # A month of raw readings takes a few tenths of a second to write: not on the event loop.
     content = await asyncio.to_thread(_encode, found, form, time, bom)
     headers = {"Vary": "Accept"}

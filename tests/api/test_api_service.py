@@ -61,6 +61,8 @@ async def test_health_tells_its_parts_only_to_who_may_read(base):
             "brokers": [{"name": "main", "connected": False, "reason": "connection refused"}],
             "buses": [],
             "edges": [],
+            "alerts": None,
+            "calibrations": None,
         }
 
 
