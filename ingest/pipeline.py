@@ -67,7 +67,7 @@ class DecoderSource:
         self._topics = topics
         self._codecs = codecs
         self.judge = judge
-        self._uplinks = Uplinks()
+        self.uplinks = Uplinks()
         self._decoder: Decoder | None = None
         self._known = asyncio.Event()
 
@@ -75,13 +75,16 @@ class DecoderSource:
         """Use *topics* and *codecs* from the next registry on that is another than before."""
         self._topics, self._codecs = topics, codecs
 
-    async def adopt(self, registry: Registry) -> bool:
-        """Decode by *registry* from the next batch on; return whether it is another than before."""
-        if self._decoder is not None and self._decoder.revision == registry.revision:
+    async def adopt(self, registry: Registry, *, anew: bool = False) -> bool:
+        """Decode by *registry* from the next batch on; return whether it is another than before.
+
+        With *anew* also where it is the same, for what was prepared since.
+        """
+        if not anew and self._decoder is not None and self.revision == registry.revision:
             return False
         # A city's registry takes a while to lay out; the loop goes on meanwhile.
         decoder = await asyncio.to_thread(
-            Decoder, registry, self._topics, self._codecs, self._uplinks
+            Decoder, registry, self._topics, self._codecs, self.uplinks
         )
         if self.judge is not None:
             self.judge.use(await asyncio.to_thread(self.judge.lay_out, registry))

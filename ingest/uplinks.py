@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from collections import deque
 
+import msgspec
+
 from devices.codecs.sample import Uplink
 
 LATEST = 16  # frames of a device
@@ -25,13 +27,13 @@ _AGAIN_WITHIN_US = 60_000_000
 class Uplinks:
     """Remembers the latest frames of each device; as many devices as there are in the registry.
 
-    It is lost with the process: a repeat of what came before the start is a reading of its own.
     Where a backlog is drained beside what is fresh, frames come in another order; a repeat that is
-    met first keeps its own, later time.
+    met first keeps its own, later time.  *seen* counts frames that were new.
     """
 
     def __init__(self) -> None:
         self._latest: dict[str, deque[tuple[Uplink, int]]] = {}
+        self.seen = 0
 
     def first_us(self, device: str, uplink: Uplink, at_us: int) -> int:
         """Return when *uplink* of *device*, which has come with the time *at_us*, came first."""
@@ -42,4 +44,14 @@ class Uplinks:
             ):
                 return first_us
         latest.appendleft((uplink, at_us))
+        self.seen += 1
         return at_us
+
+    def snapshot(self) -> bytes:
+        """Return what is remembered, for `recall`."""
+        return msgspec.json.encode({name: list(frames) for name, frames in self._latest.items()})
+
+    def recall(self, snapshot: bytes) -> None:
+        """Remember what *snapshot* says; raises `msgspec.DecodeError` where it says nothing."""
+        found = msgspec.json.decode(snapshot, type=dict[str, list[tuple[Uplink, int]]])
+        self._latest = {name: deque(frames, maxlen=LATEST) for name, frames in found.items()}
