@@ -21,7 +21,7 @@ from devices.sparkplug import node_filters
 from devices.topic import Template, filters_of, least
 from greenhouse.alerting.rules import rule_mistakes
 from greenhouse.pack_folder import PackFolder
-from ingest.modbus.assembly import Attached, bus_mistakes, bus_warnings
+from ingest.modbus.assembly import Attached, bus_mistakes, bus_warnings, dtu_mistakes
 
 PROFILES = "profiles"
 DEVICES = "devices"
@@ -164,6 +164,8 @@ def _bus_mistakes(site_file: SiteFile) -> list[Mistake]:
         texts = bus_mistakes(bus, attached(site_file.slaves.get(bus.code, ())))
         expected = "devices that the bus can serve in time, each with a unit of its own"
         found += [Mistake(*where, text, expected) for text in texts]
+        expected = "a registration packet that no other DTU sends"
+        found += [Mistake(*where, text, expected) for text in dtu_mistakes(bus, site_file.buses)]
     return found
 
 

@@ -12,7 +12,8 @@ from devices.profile import Profile
 from ingest.modbus.budget import Budget, Load, bus_budgets
 from ingest.modbus.bus import Bus, Endpoint
 from ingest.modbus.bus_core import BusCore, BusSettings, PollResult, SlavePlan
-from ingest.modbus.dial_in import DialIn, DtuName
+from ingest.modbus.dial_in import DialIn
+from ingest.modbus.dtu_name import DtuName, name_mistakes
 from ingest.modbus.framing import Speech
 from ingest.modbus.poll_plan import plan_polls
 from ingest.modbus.transport import SerialEndpoint, TcpEndpoint, tls_context
@@ -129,6 +130,15 @@ def bus_mistakes(bus: described.Bus, devices: Sequence[Attached]) -> list[str]:
             )
     found += [budget.text for budget in budgets(bus, devices) if not budget.fits]
     return found
+
+
+def dtu_mistakes(bus: described.Bus, buses: Sequence[described.Bus]) -> list[str]:
+    """Return why the DTU of *bus* could be taken for that of another of *buses*."""
+    return [
+        f"bus {bus.code}: its DTU {text}"
+        for code, text in name_mistakes(dtu_names(buses))
+        if code == bus.code
+    ]
 
 
 def bus_warnings(bus: described.Bus, devices: Sequence[Attached]) -> list[str]:

@@ -1,49 +1,29 @@
 """A listener for DTUs that dial in: cellular boxes behind somebody's NAT, with a serial bus.
 
-A DTU connects to us and says who it is by a registration packet, or by the first heartbeat; then
-it carries frames both ways.  Whoever connects and does not say a known name within the time is
-turned away.  The newest connection of a DTU is the right one: when a mobile network drops the old
-one, nobody tells us.
+A DTU connects to us and says who it is by a registration packet, or by the first heartbeat (see
+`dtu_name`); then it carries frames both ways.  Whoever connects and does not say a known name
+within the time is turned away.  The newest connection of a DTU is the right one: when a mobile
+network drops the old one, nobody tells us.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
+from ingest.modbus.dtu_name import DtuName, name_mistakes, recognise
 from ingest.modbus.transport import Link, LinkError, notice_silence
 
 _log = logging.getLogger(__name__)
 
 _MAX_GREETING = 512
+_REST_OF_A_NAME_S = 1.0  # a name that another one begins with is taken when no more has come
 _PATIENCE_S = 20.0  # mobile networks pause for seconds, and a DTU takes long to dial again
-
-
-@dataclass(frozen=True, slots=True)
-class DtuName:
-    """How one DTU makes itself known.
-
-    *registration* is what it sends first; *heartbeat* what it sends now and then, which also makes
-    it known where there is no registration.
-    """
-
-    code: str
-    registration: bytes = b""
-    heartbeat: bytes = b""
-
-    def __post_init__(self) -> None:
-        if not self.registration and not self.heartbeat:
-            raise ValueError(f"DTU {self.code}: a registration packet or a heartbeat is needed")
-
-    @property
-    def greetings(self) -> tuple[bytes, ...]:
-        """What makes it known, the longest first."""
-        known = {self.registration, self.heartbeat} - {b""}
-        return tuple(sorted(known, key=len, reverse=True))
 
 
 @dataclass(slots=True, eq=False)
@@ -67,7 +47,8 @@ class DialIn:
     """Listens for DTUs and hands each to its bus.
 
     At most *most_unnamed* connections may be without a name at a time; one more is refused.  Of
-    calls that nobody has taken, the newest is kept.  Use as ``async with``.
+    calls that nobody has taken, the newest is kept.  Use as ``async with``.  Raises ValueError for
+    *names* that could be taken for each other.
     """
 
     def __init__(
@@ -82,11 +63,10 @@ class DialIn:
         self._host, self._port, self._tls = host, port, tls
         self._name_within_s = name_within_s
         self._most_unnamed = most_unnamed
+        for code, text in name_mistakes(names):
+            raise ValueError(f"DTU {code} {text}")
+        self._names = tuple(names)
         self._lines = {name.code: _Line(name) for name in names}
-        greetings = [
-            (greeting, line) for line in self._lines.values() for greeting in line.name.greetings
-        ]
-        self._greetings = sorted(greetings, key=lambda pair: len(pair[0]), reverse=True)
         self._unnamed: set[_Greeting] = set()
         self._server: asyncio.Server | None = None
         self.turned_away = 0
@@ -175,6 +155,7 @@ class _Greeting(asyncio.Protocol):
         self._call: _Call | None = None
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._rest_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -191,14 +172,19 @@ class _Greeting(asyncio.Protocol):
             self._call.rest = (self._call.rest + data)[:_MAX_GREETING]
             return
         self._heard += data[: _MAX_GREETING - len(self._heard)]
-        undecided = False
-        for greeting, line in self._owner._greetings:
-            if self._heard.startswith(greeting):
-                self._introduce(line, self._heard[len(greeting) :])
-                return
-            undecided = undecided or greeting.startswith(self._heard)
-        if not undecided:
-            self.hang_up(f"unknown name {self._heard[:64]!r}")
+        found = recognise(self._owner._names, self._heard)
+        if self._rest_timer is not None:
+            self._rest_timer.cancel()
+        if found.code is None:
+            self._heard = self._heard[found.used :]  # heartbeats say nothing
+            if not found.undecided:
+                self.hang_up(f"unknown name {self._heard[:64]!r}")
+        elif found.undecided:
+            loop = asyncio.get_running_loop()
+            introduce = functools.partial(self._introduce, found.code, found.used)
+            self._rest_timer = loop.call_later(_REST_OF_A_NAME_S, introduce)
+        else:
+            self._introduce(found.code, found.used)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._leave()
@@ -217,14 +203,15 @@ class _Greeting(asyncio.Protocol):
         self._transport.abort()
         self._transport = None
 
-    def _introduce(self, line: _Line, rest: bytes) -> None:
+    def _introduce(self, code: str, used: int) -> None:
         assert self._transport is not None
         self._leave()
-        self._call = _Call(self._transport, rest)
-        self._owner._named(line, self._call)
+        self._call = _Call(self._transport, self._heard[used:])
+        self._owner._named(self._owner._lines[code], self._call)
 
     def _leave(self) -> None:
         self._owner._unnamed.discard(self)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in (self._timer, self._rest_timer):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._rest_timer = None

@@ -88,6 +88,23 @@ def test_a_bus_that_cannot_keep_up_is_refused_with_the_arithmetic(folder):
     assert "> interval 0.05 s" in said
 
 
+def test_dtus_that_could_be_taken_for_each_other_are_refused(tmp_path):
+    file = tmp_path / "dtus.yaml"
+    file.write_text(
+        """
+version: 1
+sites: [{code: h1, kind: greenhouse}]
+buses:
+  - {code: north, transport: dial_in, dtu: {registration: {text: DTU-07}, speaks: rtu}}
+  - {code: south, transport: dial_in, dtu: {registration: {text: DTU-07}, speaks: tcp}}
+"""
+    )
+    said = _mistakes(file)
+    assert "dtus.yaml:6:" in said
+    assert "bus south: its DTU is known by b'DTU-07', and so is north" in said
+    assert said.count("is known by") == 1
+
+
 BASE = """
 version: 1
 sites: [{code: h1, kind: greenhouse}]

@@ -24,7 +24,8 @@ from ingest.modbus.assembly import Attached
 from ingest.modbus.breaker import SlaveState
 from ingest.modbus.bus import Bus, BusStopped, running
 from ingest.modbus.bus_core import PollResult
-from ingest.modbus.dial_in import DialIn, DtuName
+from ingest.modbus.dial_in import DialIn
+from ingest.modbus.dtu_name import DtuName
 from ingest.modbus.poll_plan import wanted_points
 from ingest.modbus.reply import Answer, Failure
 from ingest.modbus.request import ReadRequest, WriteRequest
@@ -155,6 +156,69 @@ async def test_dtu_that_dials_in_is_read_like_a_gateway():
             again.close()
     for device in devices:
         check_values(device, polls.whole(device.device)[0])
+
+
+@pytest.mark.parametrize("speech", ["tcp", "rtu", "ascii"])
+async def test_dtu_is_spoken_to_as_its_maker_built_it(speech):
+    sim, devices = all_profiles()
+    sim.speech = speech
+    polls = Polls()
+    async with DialIn("127.0.0.1", 0, [DtuName("bus", b"DTU-07\r\n", b"\xfe\xfe")]) as listener:
+        bus = Described("bus", T.DIAL_IN, speech, 0.5, 0.0, 0.1, 2.0, 1, registration=b"DTU-07\r\n")
+        async with running(build(bus, devices, polls, dial_in=listener)):
+            # it beats before it says its name, and the name comes in two pieces
+            call = await sim.dial("127.0.0.1", listener.port, b"\xfe\xfeDTU", b"-07\r\n")
+            call.beat()
+            await eventually(lambda: all(polls.whole(one.device) for one in devices))
+            call.close()
+    for device in devices:
+        check_values(device, polls.whole(device.device)[0])
+    assert polls.errors() == []
+
+
+async def test_dtu_whose_name_begins_like_another_is_not_taken_for_it(soil):
+    names = [DtuName("one", b"DTU-1"), DtuName("ten", b"DTU-10")]
+    one, ten = Polls(), Polls()
+    async with DialIn("127.0.0.1", 0, names) as listener, contextlib.AsyncExitStack() as stack:
+        for name, polls in zip(names, (one, ten), strict=True):
+            bus = Described(name.code, T.DIAL_IN, "rtu", 0.5, 0.0, 0.1, 2.0, 1)
+            made = build(bus, [attached(soil, 1, 0.05)], polls, dial_in=listener)
+            await stack.enter_async_context(running(made))
+        sim = ModbusBus([slave_of(soil, truth, 1)], "rtu")
+        call = await sim.dial("127.0.0.1", listener.port, b"DTU-1", b"0")
+        call.beat()  # the last digit of its name, in a segment of its own
+        await eventually(lambda: len(ten.whole()) >= 3)
+        assert one.whole() == []
+        other = ModbusBus([slave_of(soil, truth, 1)], "rtu")
+        short = await other.dial("127.0.0.1", listener.port, b"DTU-1")
+        await eventually(lambda: len(one.whole()) >= 3)
+        seen = len(ten.whole())
+        await eventually(lambda: len(ten.whole()) > seen)
+        call.close()
+        short.close()
+
+
+async def test_other_endpoint_is_read_while_the_preferred_one_is_away(soil):
+    preferred = ModbusBus([slave_of(soil, truth, 1)], "rtu")
+    other = ModbusBus([slave_of(soil, truth, 1)], "rtu")
+    polls = Polls()
+    async with other.listening() as other_port:
+        async with preferred.listening() as port:
+            addresses = (("127.0.0.1", port), ("127.0.0.1", other_port))
+            bus = described(T.RTU_OVER_TCP, port, addresses=addresses)
+            made = build(bus, [attached(soil, 1, 0.05)], polls)
+            task = asyncio.create_task(made.run())
+            await eventually(lambda: len(polls.whole()) >= 3)
+            assert (made.status().endpoint, other.requests) == (0, 0)
+        # the gateway is gone, and nobody listens at its address any more
+        await eventually(lambda: other.requests >= 3)
+        assert made.status().endpoint == 1
+        seen = len(polls.whole())
+        await eventually(lambda: len(polls.whole()) >= seen + 3)
+        task.cancel()
+        await asyncio.wait([task])
+    for result in polls.whole():
+        check_values(attached(soil, 1), result)
 
 
 async def test_gateway_with_tls_is_read_if_its_certificate_is_right(tmp_path, soil):
@@ -356,11 +420,6 @@ async def test_unknown_callers_are_turned_away():
         await eventually(lambda: sum(call.is_open for call in crowd) <= 2)
         await eventually(lambda: not any(call.is_open for call in crowd), timeout_s=2)
         assert listener.turned_away == 7
-
-
-def test_dtu_needs_something_to_be_known_by():
-    with pytest.raises(ValueError, match="a registration packet or a heartbeat"):
-        DtuName("bus")
 
 
 async def test_dtu_known_by_its_heartbeat_alone_is_read(soil):
