@@ -46,6 +46,7 @@ from greenhouse.laboratory import ResultTeller
 from greenhouse.onboarding import Onboarding
 from greenhouse.quality_room import QualityRoom
 from greenhouse.registry_keeper import RegistryKeeper
+from greenhouse.reload import Reload
 from greenhouse.replayer import Replayer
 from greenhouse.settings import Settings, SettingsError, read_secret
 from greenhouse.site_files import Codecs, attached, site_file_filters
@@ -203,6 +204,7 @@ class _House:
         self.commands = CommandStore(pool)
         self.results = LaboratoryStore(pool)
         self.desk: CommandDesk | None = None
+        self.reload: Reload | None = None
 
     @classmethod
     async def open(cls, plan: Plan, stack: AsyncExitStack) -> _House:
@@ -239,6 +241,7 @@ class _House:
         await house.registry.recall()
         follower = SiteFollower(plan.path, house.decoders, house.doorstep, lambda: house.mqtt)
         house.registry.following = follower.follow
+        house.reload = Reload(plan.path, pool, follower, house.registry, house.decoders)
         await house.journal.recall()
         if mqtt is not None:
             house.mqtt_settings = mqtt
@@ -311,6 +314,8 @@ class _House:
             work["gaps"] = self.journal.deliver(self.gaps.put, _GAPS_RETRY_S)
             work["replays"] = replayer.run()
             work["unclaimed"] = self.doorstep.run()
+        if self.reload is not None:
+            work["reload"] = self.reload.run()
             work["uplinks"] = self.uplinks.run()
             work["maintenance"] = self._maintain()
             work["derivations"] = self._derive()

@@ -50,9 +50,10 @@ class SiteFollower:
         except (DocumentError, OSError, UnicodeDecodeError) as error:
             _log.error("the site file is not taken up again, it has mistakes: %s", error)
             return
-        self._use(site_file, registry)
+        self.use(site_file, registry)
 
-    def _use(self, site_file: SiteFile, registry: Registry) -> None:
+    def use(self, site_file: SiteFile, registry: Registry) -> None:
+        """Have payloads, topics and subscriptions be those of *site_file* and *registry*."""
         broker = site_file.broker
         templates = broker.templates if broker is not None else (DEFAULT_TOPIC,)
         self._decoders.prepare(templates, Codecs(CODECS, site_file))

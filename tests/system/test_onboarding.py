@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -183,17 +185,33 @@ async def test_a_topic_of_its_own_is_subscribed_to_without_a_restart(
         home = service.folder / "site.d" / "devices"
         home.mkdir(parents=True)
         (home / "plug.yaml").write_text(
-            "code: plug\nsite: h1\npayload: value\ntopic: other/plug/{key}\n"
+            "code: plug\nsite: h1\npayload: mapping/plug\ntopic: other/plug\n"
             "series: [{quantity: air_temperature, key: temp}]\n"
         )
+        mapping = service.folder / "site.d" / "mappings" / "plug.yaml"
+        mapping.parent.mkdir()
+        mapping.write_text("mapping: plug\nvalues: [{path: temp}]\n")
         await asyncio.to_thread(service.command, "apply", str(service.site_file))
 
         async def live() -> bool:
-            await publish(server, [b"21.5"], "other/plug/temp")
+            await publish(server, [b'{"temp": 21.5}'], "other/plug")
             found = await values(service, "plug.air_temperature")
             return bool(found) and {value for _, value in found} == {21.5}
 
         await eventually(live, timeout_s=20, interval_s=0.5)
+
+        # A mapping that is edited changes nothing in the registry; SIGHUP has it taken up.
+        mapping.write_text("mapping: plug\nvalues: [{path: temp, offset: 1]\n")
+        os.kill(service.pid, signal.SIGHUP)
+        await eventually(lambda: "not taken up again" in service.log(), timeout_s=20)
+        mapping.write_text("mapping: plug\nvalues: [{path: temp, offset: 1}]\n")
+        os.kill(service.pid, signal.SIGHUP)
+
+        async def mended() -> bool:
+            await publish(server, [b'{"temp": 21.5}'], "other/plug")
+            return 22.5 in {value for _, value in await values(service, "plug.air_temperature")}
+
+        await eventually(mended, timeout_s=20, interval_s=0.5)
         assert "Traceback" not in service.log()
 
 
