@@ -33,8 +33,8 @@ from devices.registry import Registry
 from devices.series import Device, Transport
 from devices.topic import Template, TopicTable, address_of, topics_of
 from ingest.collector import Arrival, ArrivalFlag
-from ingest.uplinks import Uplinks
 from ingest.rows import BlockMembers, Rows, SlotArray, block_rows, merged, sample_rows
+from ingest.uplinks import Uplinks
 
 _log = logging.getLogger(__name__)
 
