@@ -314,12 +314,12 @@ class _House:
             work["gaps"] = self.journal.deliver(self.gaps.put, _GAPS_RETRY_S)
             work["replays"] = replayer.run()
             work["unclaimed"] = self.doorstep.run()
-        if self.reload is not None:
-            work["reload"] = self.reload.run()
             work["uplinks"] = self.uplinks.run()
             work["maintenance"] = self._maintain()
             work["derivations"] = self._derive()
             work["results"] = self._tell_results()
+        if self.reload is not None:
+            work["reload"] = self.reload.run()
         broker, mqtt = self.plan.site_file.broker, self.mqtt
         if self.sparkplug and self.mqtt_settings and broker and mqtt:
             work |= self.sparkplug.work(
