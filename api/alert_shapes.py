@@ -21,6 +21,7 @@ from devices.names import site_name
 from devices.registry import Registry
 
 SeverityWord = Literal["info", "warning", "critical"]
+_SEVERITY_WORDS: dict[int, SeverityWord] = {1: "info", 2: "warning", 3: "critical"}  # 0: none
 
 
 class _Shape(BaseModel):
@@ -407,7 +408,7 @@ def _shelf(shelf: Shelf | None) -> ShelfShape | None:
 
 
 def _word(severity: int) -> SeverityWord | None:
-    return Severity(severity).word if severity else None  # type: ignore[return-value]
+    return _SEVERITY_WORDS.get(severity)
 
 
 def _instant(at_us: int | None) -> str | None:
