@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections import defaultdict
 from pathlib import Path
@@ -12,12 +13,16 @@ from hypothesis import strategies as st
 from pymodbus.pdu import DecodePDU
 from pymodbus.pdu.bit_message import ReadCoilsResponse
 
+from devices.profile_case import read_cases
+from devices.profile_library import shipped_cases, shipped_profile_names
 from firmware_sims import modbus_frames
 from ingest.modbus.framing import Frame, FrameError, Framing, Speech
 from ingest.modbus.reply import Answer, check_reply
 from ingest.modbus.request import ReadRequest, WriteRequest
 
-CAPTURE = Path(__file__).parents[4] / "shared/data/modbus-pcap-dev/modbus_example.pcap"
+SHARED = Path(__file__).parents[4] / "shared"
+CAPTURE = SHARED / "data/modbus-pcap-dev/modbus_example.pcap"
+SENSORS = SHARED / "domain/sensors.md"
 
 TCP, RTU, ASCII = Framing(Speech.TCP), Framing(Speech.RTU), Framing(Speech.ASCII)
 ALL = [TCP, RTU, ASCII]
@@ -112,6 +117,53 @@ def test_coils_are_counted_from_the_lowest_bit():
     response.decode(bytes.fromhex("03CD6B05"))
     assert response.bits[:8] == [True, False, True, True, False, False, True, True]
     assert DecodePDU(False).decode(bytes.fromhex("0103CD6B05")).bits == response.bits
+
+
+# ---- frames from makers' manuals ------------------------------------------------------------
+
+
+SHIPPED_FRAMES = [
+    pytest.param(request, reply, id=f"{name}-{request.hex()}")
+    for name in shipped_profile_names()
+    for case in read_cases(shipped_cases(name) or "", name)[1]
+    for request, reply in case.frames
+]
+
+
+def as_asked(frame: bytes) -> ReadRequest:
+    """The request that a whole RTU frame carries."""
+    address, count = int.from_bytes(frame[2:4], "big"), int.from_bytes(frame[4:6], "big")
+    return ReadRequest(frame[0], frame[1], address, count)
+
+
+@pytest.mark.parametrize(("request_", "reply"), SHIPPED_FRAMES)
+def test_frames_of_the_shipped_cases_go_through_the_codec(request_, reply):
+    asked = as_asked(request_)
+    assert RTU.encode(asked.unit, asked.pdu) == request_
+    used, frame = RTU.take(reply)
+    assert used == len(reply)
+    assert check_reply(asked, frame.unit, frame.pdu) == Answer(reply[3:-2])
+
+
+@pytest.mark.realdata
+@pytest.mark.skipif(not SENSORS.exists(), reason="the domain pages are not beside the repository")
+def test_every_frame_that_the_sensors_page_recomputed_is_sent_and_believed():
+    rows = [line for line in SENSORS.read_text("utf-8").splitlines() if "\u2714 " in line]
+    marked = [line.split("\u2714 ")[1] for line in rows if line.startswith("|")]
+    frames = [
+        [bytes.fromhex(text) for text in re.findall(r"`((?:[0-9A-F]{2} ){4,}[0-9A-F]{2})`", line)]
+        for line in marked
+    ]
+    assert len([found for found in frames if found]) == 5
+    shipped = {one.values[0]: one.values[1] for one in SHIPPED_FRAMES}
+    for request, *replies in filter(None, frames):
+        asked = as_asked(request)
+        assert RTU.encode(asked.unit, asked.pdu) == request
+        assert request in shipped
+        for reply in replies:
+            assert shipped[request] == reply
+            _, frame = RTU.take(reply)
+            assert check_reply(asked, frame.unit, frame.pdu) == Answer(reply[3:-2])
 
 
 # ---- a capture of a test bench ---------------------------------------------------------------
