@@ -12,6 +12,7 @@ from itertools import pairwise
 
 import pytest
 from click.testing import CliRunner
+from psycopg.conninfo import conninfo_to_dict
 
 from devices.derivation import input_ids
 from devices.quality import BAD_MASK, Quality
@@ -492,3 +493,36 @@ async def test_nothing_is_noted_of_a_batch_that_is_not_stored(base: Base):
     infinite = base.rows(TEMPERATURE, [(S, math.inf, 0)])
     assert (await base.writer.write(infinite)).kind == "refused"
     assert await base.queued() == 1
+
+
+async def test_a_database_that_goes_away_in_the_middle_leaves_nothing_missing(
+    base: Base, database_dsn: str, proxy, eventually
+):
+    address = conninfo_to_dict(database_dsn)
+    if "port" not in address or str(address["host"]).startswith("/"):
+        pytest.skip("a proxy needs a server on TCP")
+    between = proxy(str(address["host"]), int(str(address["port"])))
+    rows = made_up(7)
+    async with Pool(between.dsn(database_dsn), timeout_s=0.5) as pool:
+        store = DerivedStore(pool)
+        keeper = DerivationKeeper(store, lambda: base.registry, [], lambda: NOW)
+        task = asyncio.create_task(keeper.run())
+        arrivals = sorted((row[0], code, row) for code, some in rows.items() for row in some)
+        for start in range(0, len(arrivals), 500):
+            part = arrivals[start : start + 500]
+            await base.write(*(base.rows(code, [row]) for _, code, row in part))
+            between.cut()
+            if start % 2_000 == 0:
+                between.refuse()
+                await eventually(lambda: keeper.problem, timeout_s=20)
+                between.accept()
+        await eventually(lambda: not keeper.problem, timeout_s=30)
+
+        async def followed() -> bool:
+            return not await base.queued()
+
+        await eventually(followed, timeout_s=60)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert_alike(await base.read(VPD), slow_vpd(rows[TEMPERATURE], rows[HUMIDITY]))
+    assert_alike(await base.read(ADDED), slow_increase(rows[TOTAL]))
