@@ -239,7 +239,9 @@ class _House:
         await house.quality.recall()
         await house.uplinks.recall()
         await house.registry.recall()
-        follower = SiteFollower(plan.path, house.decoders, house.doorstep, lambda: house.mqtt)
+        follower = SiteFollower(
+            plan.path, house.decoders, house.doorstep, lambda: house.mqtt, house.alerts.use
+        )
         house.registry.following = follower.follow
         house.reload = Reload(plan.path, pool, follower, house.registry, house.decoders)
         await house.journal.recall()

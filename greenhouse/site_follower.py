@@ -22,8 +22,8 @@ _log = logging.getLogger(__name__)
 class SiteFollower:
     """Reads the site file *file* again whenever the registry is another than before.
 
-    What it finds is used by *decoders*, *doorstep* and the collector that *mqtt* returns.  Buses
-    and the address of the broker are those of the start.
+    What it finds is used by *decoders*, *doorstep* and the collector that *mqtt* returns, and told
+    to *rules*.  Buses and the address of the broker are those of the start.
     """
 
     def __init__(
@@ -32,11 +32,13 @@ class SiteFollower:
         decoders: DecoderSource,
         doorstep: Doorstep,
         mqtt: Callable[[], MqttCollector | None],
+        rules: Callable[[SiteFile], None],
     ) -> None:
         self._file = file
         self._decoders = decoders
         self._doorstep = doorstep
         self._mqtt = mqtt
+        self._rules = rules
 
     async def follow(self, registry: Registry) -> None:
         """Make ready for *registry*, before anything is decoded by it.
@@ -58,6 +60,7 @@ class SiteFollower:
         templates = broker.templates if broker is not None else (DEFAULT_TOPIC,)
         self._decoders.prepare(templates, Codecs(CODECS, site_file))
         self._doorstep.use(templates)
+        self._rules(site_file)
         mqtt, filters = self._mqtt(), topic_filters(site_file, registry)
         if mqtt is not None and filters:
             mqtt.listen_to(filters)

@@ -110,6 +110,7 @@ class AlertKeeper:
         self._loaded = LoadedRules()
         self._warm_at_s = 0.0
         self._horizon_us = 0
+        self._is_outdated = False
         self._late_us: dict[int, int] = {}
         self._missed: _Missed | None = None
         self._book_is_read = False
@@ -439,14 +440,25 @@ class AlertKeeper:
 
     # -- other rules, another registry
 
+    def use(self, source: RuleSource) -> None:
+        """Judge by the rules of *source* soon."""
+        if not source.says_the_same(self._source):
+            self._source = source
+            self._is_outdated = True
+
     async def _follow(self) -> None:
-        """Build another engine when the registry is another one."""
+        """Build another engine when the registry or the site file is another one."""
         while True:
             await asyncio.sleep(self._pace.tick_s)
             registry = self._registry()
-            if registry.series_ids and registry.revision != self._known_registry.revision:
-                async with self._building:
-                    await self._rebuild(registry)
+            is_other = registry.revision != self._known_registry.revision
+            if not registry.series_ids or not (is_other or self._is_outdated):
+                continue
+            async with self._building:
+                if self._is_outdated:
+                    self._is_outdated = False
+                    self._loaded = await asyncio.to_thread(self._load)
+                await self._rebuild(registry)
 
     async def reload(self) -> None:
         """Judge by the packs as they now lie on the disk."""

@@ -67,6 +67,11 @@ class AlertRoom:
         )
         self.desk = LiveDesk(self._keeper)
 
+    def use(self, site_file: SiteFile) -> None:
+        """Take up the packs, tags and plantings of a site file that was read again."""
+        if self._keeper is not None:
+            self._keeper.use(RuleSource.of(site_file, self.packs))
+
     def run(self) -> Coroutine[None, None, None]:
         """Return the work of this room, to be run until cancelled."""
         return self._keeper.run() if self._keeper else self._stored.run(_FOLLOW_S)

@@ -142,7 +142,7 @@ class RuleSource:
     """Where the rules come from: shipped packs by *names*, own ones in *folder*."""
 
     def __init__(self, names: Sequence[str], folder: PackFolder, places: Surroundings) -> None:
-        self._names = tuple(names)
+        self.names = tuple(names)
         self._folder = folder
         self.surroundings = places
 
@@ -151,10 +151,14 @@ class RuleSource:
         """Return where the rules of *site_file* come from."""
         return RuleSource(pack_names(site_file), folder, surroundings(site_file.growing))
 
+    def says_the_same(self, other: RuleSource) -> bool:
+        """Tell whether *other* names the same packs, tags and plantings."""
+        return (self.names, self.surroundings) == (other.names, other.surroundings)
+
     def load(self) -> LoadedRules:
         """Read the packs; waits for the disk."""
         mistakes: list[Mistake] = []
-        packs = packs_in_force(self._names, self._folder, mistakes)
+        packs = packs_in_force(self.names, self._folder, mistakes)
         return LoadedRules(packs, tuple(mistakes))
 
 

@@ -57,6 +57,7 @@ rules:
       critical: {{when: air_temperature > 40 degC}}
   - {{id: damp, when: relative_humidity > 95 %}}
 """
+TAGGED = "  - {id: young, when: air_temperature > 25 degC, where: {tags: seedlings}}\n"
 QUICK = Pace(
     tick_s=0.02, save_s=3600.0, warm_up_s=0.0, revise_s=0.02, settle_s=0.0, recall_s=3600.0,
     database_s=3.0,
@@ -259,6 +260,19 @@ async def test_another_registry_is_judged_by_and_what_is_gone_is_withdrawn(base,
         process.listener.offer(base.readings("e.air_temperature", now_us(), [35.0] * 3), True)
         (other,) = await eventually(process.open)
         assert other != alert
+
+
+async def test_a_site_file_that_is_read_again_brings_its_packs_and_tags(base, eventually):
+    base.packs.put("house", RULES.format(hot=30, version=1) + TAGGED, None)
+    async with base.process() as process:
+        await eventually(lambda: process.keeper.status().judging)
+        tags = Surroundings({"device:c": frozenset({"seedlings"})})
+        process.keeper.use(RuleSource(("climate",), base.packs, tags))
+        await eventually(lambda: len(process.desk.rules().packs) == 2)
+        bound = {
+            b.subject.key for b in process.desk.rules().bindings if b.rule.code == "house.young"
+        }
+        assert bound == {"series:c.air_temperature"}
 
 
 async def test_a_rule_that_fails_is_told_and_tried_again_when_its_pack_changes(
