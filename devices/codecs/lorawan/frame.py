@@ -33,6 +33,8 @@ class DeviceFrame(Protocol):
 class Cursor:
     """Walks over the bytes of one frame; refuses to read what is not there."""
 
+    __slots__ = ("_data", "_size", "at")
+
     def __init__(self, data: bytes) -> None:
         if not data:
             raise DecodeError("E-EMPTY", "frame is empty (0 bytes)")
@@ -40,19 +42,22 @@ class Cursor:
             text = f"frame: got {len(data)} bytes, expected at most {MAX_FRAME_BYTES}"
             raise DecodeError("E-SIZE", text)
         self._data = data
+        self._size = len(data)
         self.at = 0
 
     @property
     def left(self) -> int:
         """How many bytes are still to be read."""
-        return len(self._data) - self.at
+        return self._size - self.at
 
     def take(self, count: int, what: str) -> bytes:
         """Return the next *count* bytes, which are *what*."""
-        if self.left < count:
-            refuse(self.at, f"{self.left} bytes to the end", f"{count} bytes of {what}")
-        self.at += count
-        return self._data[self.at - count : self.at]
+        at = self.at
+        end = at + count
+        if end > self._size:
+            refuse(at, f"{self.left} bytes to the end", f"{count} bytes of {what}")
+        self.at = end
+        return self._data[at:end]
 
     def little(self, count: int, what: str, *, signed: bool = False) -> int:
         """Return the next *count* bytes as an integer, lowest byte first."""
