@@ -17,7 +17,8 @@ MAX_DEVICES = 1_000
 MAX_TOPICS = 32  # samples of a device, one a topic
 MAX_SAMPLE_BYTES = 16_384
 MAX_DEVICE_BYTES = 65_536
-MAX_BYTES = 16 * 1024 * 1024
+MAX_BYTES = 4 * 1024 * 1024
+MAX_TOPIC = 1_024  # characters; nobody calls a device by more
 _TELLING_S = 10.0
 
 
@@ -85,8 +86,8 @@ class _Gathered:
 class Gathering:
     """What was heard of unclaimed devices since `take` was last called.
 
-    Bounded by the limits above: devices beyond them are not noted, samples beyond them are not
-    kept; *dropped* counts the messages that this leaves without a trace here.
+    Bounded by the limits above: devices and topics beyond them are not noted, samples beyond them
+    not kept; *dropped* counts the messages that this leaves without a trace here.
     """
 
     def __init__(self, strangers: Strangers) -> None:
@@ -98,6 +99,9 @@ class Gathering:
     def note(self, letter: DeadLetter) -> bool:
         """Note *letter* if it is of an unclaimed device; return whether it is noted."""
         if letter.source != "mqtt" or letter.code not in CODES:
+            return False
+        if len(letter.topic) > MAX_TOPIC:
+            self.dropped += 1
             return False
         stranger = self.strangers.of(letter.topic)
         one = self._found.get(stranger.pattern)

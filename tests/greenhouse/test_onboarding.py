@@ -345,6 +345,26 @@ async def test_letters_of_a_claimed_device_are_read_again_and_its_note_goes(desk
     assert door.counters.unclaimed_messages == 3
 
 
+async def test_one_claim_takes_in_all_topics_that_its_device_has(desk, file, pool):
+    door = Door(file, pool)
+    await door.adopt()
+    await door.step.put([letter("vendor/n/temp", b"21.5"), letter("vendor/n/rh", b"60")])
+    await door.step.flush()
+    entry = {
+        "code": "n",
+        "site": "h1",
+        "payload": "value",
+        "topic": "vendor/n/{key}",
+        "series": [{"quantity": "air_temperature", "key": "temp"}],
+    }
+    await desk.claim(await desk.get(unclaimed_id("vendor/n/rh")), Proposal(entry), "a")
+    await door.adopt()
+    await door.step.settle()
+    wanted = {kept.letter.topic for kept in await door.letters.wanted(10)}
+    assert wanted == {"vendor/n/temp", "vendor/n/rh"}
+    assert [one.pattern for one in await UnclaimedStore(pool).list(9)] == ["vendor/7"]
+
+
 async def test_a_letter_that_comes_to_be_kept_after_the_claim_is_read_again_too(desk, file, pool):
     door = Door(file, pool)
     await desk.claim(await the_one(desk), Proposal(ENTRY, MAPPING), "a")

@@ -15,6 +15,7 @@ from devices.unclaimed import (
     MAX_DEVICE_BYTES,
     MAX_DEVICES,
     MAX_SAMPLE_BYTES,
+    MAX_TOPIC,
     MAX_TOPICS,
     Gathering,
     unclaimed_id,
@@ -86,6 +87,13 @@ def test_a_flood_of_topics_does_not_fill_the_memory():
     assert len(found) == MAX_DEVICES
     assert gathering.dropped == 500
     assert sum(len(s.payload) for one in found for s in one.samples) <= MAX_BYTES
+
+
+def test_a_flood_of_long_topics_does_not_fill_the_memory():
+    gathering = Gathering(Strangers(TEMPLATES))
+    assert gathering.note(letter("vendor/" + "x" * (MAX_TOPIC - 7)))
+    assert not gathering.note(letter("vendor/" + "x" * (MAX_TOPIC - 6)))
+    assert (len(gathering.take()), gathering.dropped) == (1, 1)
 
 
 def test_one_device_with_many_topics_does_not_fill_the_memory():
