@@ -27,13 +27,21 @@ from ingest.modbus.poll_plan import plan_reads
 from ingest.modbus.reply import Answer, Failure
 from ingest.modbus.request import ReadRequest
 
+_HIGH, _LOW = Order.HIGH_FIRST, Order.LOW_FIRST
+# How many registers -> (what the bytes on the wire are called, order of words, order of bytes).
 _WORD_ORDERS = {
-    "ABCD": (Order.HIGH_FIRST, Order.HIGH_FIRST),
-    "CDAB": (Order.LOW_FIRST, Order.HIGH_FIRST),
-    "BADC": (Order.HIGH_FIRST, Order.LOW_FIRST),
-    "DCBA": (Order.LOW_FIRST, Order.LOW_FIRST),
+    2: (("ABCD", _HIGH, _HIGH), ("CDAB", _LOW, _HIGH), ("BADC", _HIGH, _LOW), ("DCBA", _LOW, _LOW)),
+    4: (
+        ("ABCDEFGH", _HIGH, _HIGH),
+        ("GHEFCDAB", _LOW, _HIGH),
+        ("BADCFEHG", _HIGH, _LOW),
+        ("HGFEDCBA", _LOW, _LOW),
+    ),
 }
-_PAIRS = (RegisterType.UINT32, RegisterType.INT32, RegisterType.FLOAT32)
+_LONG_TYPES = {
+    2: (RegisterType.UINT32, RegisterType.INT32, RegisterType.FLOAT32),
+    4: (RegisterType.UINT64, RegisterType.INT64, RegisterType.FLOAT64),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,22 +159,23 @@ def _words(request: ReadRequest, data: bytes, every_order: bool) -> tuple[WordVi
     out = []
     for place, word in enumerate(words):
         meanings = {"uint16": float(word), "int16": float(word - (word >> 15 << 16))}
-        if every_order and place + 1 < len(words):
-            meanings |= _pairs(request, place, data)
+        for count in _WORD_ORDERS if every_order else ():
+            if place + count <= len(words):
+                meanings |= _long_numbers(request, place, count, data)
         out.append(WordView(request.address + place, word, meanings))
     return tuple(out)
 
 
-def _pairs(request: ReadRequest, place: int, data: bytes) -> dict[str, float]:
-    """Return two registers as 32-bit numbers in every order."""
+def _long_numbers(request: ReadRequest, place: int, count: int, data: bytes) -> dict[str, float]:
+    """Return *count* registers as numbers of 32 or 64 bits in every order."""
     found: dict[str, float] = {}
-    for name, (words, octets) in _WORD_ORDERS.items():
-        for kind in _PAIRS:
+    for name, words, octets in _WORD_ORDERS[count]:
+        for kind in _LONG_TYPES[count]:
             point = Point(
                 key=name,
                 function=request.function,
                 address=request.address + place,
-                count=2,
+                count=count,
                 type=kind,
                 line=0,
                 word_order=words,

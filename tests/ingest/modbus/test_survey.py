@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import struct
+
+import pytest
 
 from devices.bus import BusTransport
 from devices.profile_library import shipped_profile, shipped_profile_names
@@ -51,6 +54,32 @@ async def test_registers_are_shown_in_every_order_that_devices_use():
     assert meanings["uint32 DCBA"] == 0xE8437AD4
     assert meanings["int16"] == 0xD47A - 65536
     assert any("0xD47A" in line and "float32 CDAB 465.66" in line for line in lines_of([view]))
+
+
+@pytest.mark.parametrize(
+    ("order", "octets"),
+    [
+        ("ABCDEFGH", "4069 0000 1234 5678"),  # big end first, as the protocol means it
+        ("GHEFCDAB", "5678 1234 0000 4069"),  # words the other way round
+        ("BADCFEHG", "6940 0000 3412 7856"),  # bytes of each word the other way round
+        ("HGFEDCBA", "7856 3412 0000 6940"),  # both
+    ],
+)
+async def test_four_registers_are_shown_in_every_order_too(order, octets):
+    memory = RegisterMemory()
+    for address, word in enumerate(octets.split()):
+        memory.set(4, 10 + address, int(word, 16))
+    sim = ModbusBus([SimulatedSlave(1, memory)], "tcp")
+    async with asking(sim, T.TCP) as asker:
+        (view,) = await modbus_read(asker, [ReadRequest(1, 4, 10, 4)], every_order=True)
+    meanings = view.words[0].meanings
+    (number,) = struct.unpack(">d", bytes.fromhex("4069000012345678"))
+    assert meanings[f"float64 {order}"] == number
+    assert meanings[f"uint64 {order}"] == float(0x4069000012345678)
+    assert meanings[f"int64 {order}"] == float(0x4069000012345678)
+    assert "float64 ABCDEFGH" not in view.words[1].meanings, "only three registers are left"
+    assert "float32 ABCD" in view.words[2].meanings
+    assert set(view.words[3].meanings) == {"uint16", "int16"}
 
 
 async def test_profile_is_shown_with_units_texts_and_reasons():
