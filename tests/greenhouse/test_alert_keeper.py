@@ -268,11 +268,13 @@ async def test_a_site_file_that_is_read_again_brings_its_packs_and_tags(base, ev
         await eventually(lambda: process.keeper.status().judging)
         tags = Surroundings({"device:c": frozenset({"seedlings"})})
         process.keeper.use(RuleSource(("climate",), base.packs, tags))
-        await eventually(lambda: len(process.desk.rules().packs) == 2)
-        bound = {
-            b.subject.key for b in process.desk.rules().bindings if b.rule.code == "house.young"
-        }
-        assert bound == {"series:c.air_temperature"}
+
+        def young() -> set[str]:
+            bindings = process.desk.rules().bindings
+            return {one.subject.key for one in bindings if one.rule.code == "house.young"}
+
+        assert await eventually(young) == {"series:c.air_temperature"}
+        assert [pack.code for pack in process.desk.rules().packs] == ["climate", "house"]
 
 
 async def test_a_rule_that_fails_is_told_and_tried_again_when_its_pack_changes(
