@@ -129,6 +129,7 @@ three things to try:
   3. send a reading of your own, and see it on the page:
        curl {header} -d '{body}' {self.address}/api/v1/readings
 
+for alerts within minutes, start it with --scenario power-cut or --scenario pump-failure
 data and logs: {self._folder}
 Ctrl-C stops everything."""
         )
