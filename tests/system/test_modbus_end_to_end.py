@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import math
+import socket
 
 import psycopg
 import pytest
 
 from devices.profile_library import shipped_profile, shipped_profile_names
 from devices.quality import Quality
-from firmware_sims.modbus_node import ModbusBus
+from firmware_sims.modbus_node import DialledOut, ModbusBus
 from firmware_sims.modbus_slave import slave_of
 from tests.ingest.modbus.test_bus import truth as plain_truth
 from tests.rig.service import ServiceProcess
@@ -82,6 +83,56 @@ async def test_every_profile_arrives_with_the_simulators_values_over_tcp_rtu_ove
             )
             newest = _newest(timescale_dsn)
             log = service.log()
+    _check_values(newest)
+    assert "Traceback" not in log
+
+
+async def test_every_profile_arrives_from_dtus_that_dial_in_and_speak_rtu_or_tcp(
+    tmp_path, timescale_dsn, eventually
+):
+    by_name, by_beat = _line("rtu"), _line("tcp")
+    wanted = {
+        (f"{bus}-{name}", point.key)
+        for bus in ("named", "beating")
+        for name in shipped_profile_names()
+        for point in shipped_profile(name).series()
+    }
+    buses = {
+        "named": (
+            'transport: dial_in, dtu: {registration: {text: DTU-07}, heartbeat: {hex: "FE FE"}}'
+        ),
+        "beating": 'transport: dial_in, dtu: {heartbeat: {hex: "7B 01"}, speaks: tcp}',
+    }
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    service = ServiceProcess(
+        tmp_path / "service", timescale_dsn, _site_text(buses), DIAL_IN_PORT=str(port)
+    )
+    with service:
+        await asyncio.to_thread(service.start_ready)
+        named = await by_name.dial("127.0.0.1", port, b"DTU-07", b"\xfe\xfe")
+        beating = await by_beat.dial("127.0.0.1", port, heartbeat=b"\x7b\x01")
+        beating.beat()
+        try:
+            await eventually(lambda: _has_all(timescale_dsn, wanted, named, beating), timeout_s=90)
+            newest = _newest(timescale_dsn)
+            log = service.log()
+        finally:
+            named.close()
+            beating.close()
+    _check_values(newest)
+    assert "Traceback" not in log
+
+
+def _has_all(dsn: str, wanted: set[tuple[str, str]], *calls: DialledOut) -> bool:
+    """Whether every series has a reading; the DTUs beat now and then, as they do."""
+    for call in calls:
+        call.beat()
+    return _newest(dsn).keys() == wanted
+
+
+def _check_values(newest: dict[tuple[str, str], tuple[float, int]]) -> None:
     for (device, key), (value, quality) in newest.items():
         name = device.partition("-")[2]
         point = shipped_profile(name).point(key)
@@ -89,4 +140,3 @@ async def test_every_profile_arrives_with_the_simulators_values_over_tcp_rtu_ove
         step = abs(expected) * 1e-6 if point.type.is_float else float(abs(point.ratio)) / 2
         assert math.isclose(value, expected, abs_tol=max(step, 1e-6) + 1e-9), (device, key)
         assert not quality & Quality.COMMUNICATION, (device, key)
-    assert "Traceback" not in log
