@@ -59,6 +59,7 @@ class Journal:
         self._path = path
         self._handle = -1
         self._size = 0
+        self._size_anew = 0
 
     def rewrite(self, lines: Iterable[Line]) -> None:
         """Replace everything by *lines*, in one step that a power cut leaves done or not begun."""
@@ -66,7 +67,7 @@ class Journal:
         self.close()
         replace_file(self._path, content)
         self._handle = os.open(self._path, os.O_WRONLY | os.O_APPEND)
-        self._size = len(content)
+        self._size = self._size_anew = len(content)
 
     def append(self, line: Line, *, durably: bool = True) -> None:
         """Add *line*; on return it survives a power cut, or only the process if not *durably*."""
@@ -87,9 +88,9 @@ class Journal:
         self._size += len(content)
 
     @property
-    def size(self) -> int:
-        """Bytes in the file."""
-        return self._size
+    def has_grown(self) -> bool:
+        """Whether anything was added since it was written anew."""
+        return self._size != self._size_anew
 
     def close(self) -> None:
         """Close the file; harmless twice."""

@@ -579,7 +579,8 @@ class AlertKeeper:
                 self._late_us = late_us
             else:
                 self._problems.pop("save", None)
-            await self._write_anew()
+            if self.ledger.has_grown or late_us:
+                await self._write_anew()
 
     async def _write_anew(self) -> None:
         try:

@@ -141,6 +141,11 @@ class Ledger:
         await asyncio.to_thread(self._journal.rewrite, lines)
         self.problem = ""
 
+    @property
+    def has_grown(self) -> bool:
+        """Whether the journal would become shorter by being written anew."""
+        return self._journal.has_grown or bool(self.problem)
+
     def _standing(self) -> Standing:
         alerts = [self._stored(alert) for alert in self.book.alerts()]
         return Standing(

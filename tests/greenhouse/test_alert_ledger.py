@@ -314,6 +314,7 @@ def test_a_line_that_a_crash_left_unfinished_is_passed_over(tmp_path):
     journal.close()
     with file.open("ab") as out:
         out.write(b'00000000 {"late_us":{"1":1}}\n1234abcd {"lat')
+    assert journal.has_grown
     assert late_of(read_journal(file)) == {1: 3, 2: 9}
     assert read_journal(tmp_path / "none") == []
 
@@ -331,6 +332,7 @@ def test_a_line_that_does_not_fit_the_disk_leaves_room_for_the_next(tmp_path, mo
         patch.setattr("greenhouse.alerting.journal.os.write", half)
         with pytest.raises(OSError):
             journal.append(Line(late_us={1: 1}))
+    assert not journal.has_grown
     journal.append(Line(late_us={2: 2}))
     journal.close()
     assert [line.late_us for line in read_journal(tmp_path / "journal")] == [{2: 2}]

@@ -10,10 +10,13 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from alerts.episode import Change, Episode, Step, StepKind, Transition
+from alerts.state import begin
 from devices.dead_letter import DeadLetter
 from devices.gap import Gap
 from devices.topic import Template
 from devices.unclaimed import Unclaimed
+from storage.alerts import AlertChanges, AlertStore, StoredAlert
 from storage.commands import CommandStore, KeptCommand
 from storage.dead_letters import DeadLetterStore
 from storage.errors import DatabaseMisconfigured
@@ -47,6 +50,28 @@ async def users(dsn: str, connection: Connection) -> AsyncIterator[dict[str, str
         user = sql.Identifier(name)
         await connection.execute(sql.SQL("DROP OWNED BY {}").format(user))
         await connection.execute(sql.SQL("DROP ROLE {}").format(user))
+
+
+async def test_the_writer_keeps_alerts_and_takes_no_line_of_their_history_away(
+    dsn: str, users: dict[str, str]
+):
+    step = Step(AT, StepKind.FIRED, 2, 36.0, 36.0, 0)
+    episode = Episode("a" * 32, "house.hot", 1, "series:a", "h1", AT, (step,))
+    alert, entries = begin(Transition(Change.FIRED, episode, AT, AT))
+    changes = AlertChanges([StoredAlert(alert)], entries=entries)
+    async with Pool(users["writer"]) as writing:
+        store = AlertStore(writing)
+        await store.write(changes)
+        await store.write(changes)
+    async with Pool(users["reader"]) as reading:
+        assert await AlertStore(reading).entries(alert.id) == entries
+        with pytest.raises(DatabaseMisconfigured):
+            await AlertStore(reading).write(changes)
+    connection = await connect(users["writer"], autocommit=True)
+    for statement in ("DELETE FROM alert_entries", "UPDATE alert_entries SET note = 'x'"):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            await connection.execute(statement)
+    await connection.close()
 
 
 async def test_the_writer_writes_and_the_reader_reads(dsn: str, pool: Pool, users: dict[str, str]):

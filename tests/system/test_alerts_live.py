@@ -204,6 +204,15 @@ def test_an_alert_is_told_within_a_second_of_the_reading_that_fires_it(
         assert same_as_replay(timescale_dsn) == 1
         metrics = house.service.metrics()
         assert metrics["greenhouse_alerts_transitions_total"] == 4
+        # A process that only reads shows the same, and says who can change it.
+        text = house.service.site_file.read_text("utf-8")
+        with ServiceProcess(tmp_path / "reader", timescale_dsn, text) as reader:
+            reader.start("--no-ingest")
+            eventually(lambda: reader.health_code() == 200, timeout_s=40)
+            seen = reader.get("/api/v1/alerts")
+            assert [(one["id"], one["phase"]) for one in seen] == [(alert["id"], "resolved")]
+            path = f"/api/v1/alerts/{alert['id']}/comment"
+            assert reader.post(path, {"actor": "李伟", "note": "x"}) == 503
         assert house.service.stop() == 0
 
 
