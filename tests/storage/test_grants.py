@@ -10,7 +10,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from alerts.episode import Change, Episode, Step, StepKind, Transition
+from alerts import episode as episodes
 from alerts.state import begin
 from devices.dead_letter import DeadLetter
 from devices.gap import Gap
@@ -55,9 +55,9 @@ async def users(dsn: str, connection: Connection) -> AsyncIterator[dict[str, str
 async def test_the_writer_keeps_alerts_and_takes_no_line_of_their_history_away(
     dsn: str, users: dict[str, str]
 ):
-    step = Step(AT, StepKind.FIRED, 2, 36.0, 36.0, 0)
-    episode = Episode("a" * 32, "house.hot", 1, "series:a", "h1", AT, (step,))
-    alert, entries = begin(Transition(Change.FIRED, episode, AT, AT))
+    step = episodes.Step(AT, episodes.StepKind.FIRED, 2, 36.0, 36.0, 0)
+    episode = episodes.Episode("a" * 32, "house.hot", 1, "series:a", "h1", AT, (step,))
+    alert, entries = begin(episodes.Transition(episodes.Change.FIRED, episode, AT, AT))
     changes = AlertChanges([StoredAlert(alert)], entries=entries)
     async with Pool(users["writer"]) as writing:
         store = AlertStore(writing)
