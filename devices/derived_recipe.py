@@ -26,6 +26,7 @@ from devices.derived_series import (
     Follower,
     Increase,
     Instant,
+    Irrigations,
     Part,
     Period,
     Reducer,
@@ -332,8 +333,18 @@ def _degrees(setting: Setting) -> Reducer:
     return partial(_degree_days, setting.number("base"), setting.number("upper"))
 
 
-def _by_area(reducer: Callable[..., float], factor: float) -> Callable[[Setting], Reducer]:
-    return lambda setting: partial(reducer, factor / setting.number("area_m2"))
+def _dosed(reducer: Callable[..., float], factor: float) -> Callable[[Setting], Period]:
+    """Return a builder of what is given to an area in a natural day, or in each irrigation."""
+
+    def build(setting: Setting) -> Period:
+        reduce = partial(reducer, factor / setting.number("area_m2"))
+        days = Periods(PeriodLength.DAY, setting.zone)
+        if setting.parameters["period"] == "day":
+            return Period(reduce, days, setting.hold_us, *setting.limits)
+        pause_us = round(setting.number("pause_min") * 60e6)
+        return Irrigations(reduce, days, setting.hold_us, *setting.limits, pause_us=pause_us)
+
+    return build
 
 
 def _air(setting: Setting) -> Reducer:
@@ -349,6 +360,11 @@ def _cumulative(setting: Setting) -> Cumulative:
 _NUTRIENTS = ("nitrogen_concentration", "phosphorus_concentration", "potassium_concentration")
 _WATER = Slot("irrigation_increase", ("irrigation_increase",))
 _NUTRIENT = Slot("concentration", _NUTRIENTS)
+_DOSE = {
+    "area_m2": _AREA,
+    "period": Parameter("day", words=("day", "irrigation")),
+    "pause_min": Parameter(30.0, 1.0, 720.0),
+}
 
 _PERIODS = (
     Recipe("daily_light_integral", 1, "sum of PPFD over the natural day",
@@ -368,19 +384,17 @@ _PERIODS = (
     Recipe("drain_fraction", 1, "drained over given in the natural day",
            _slots("drain_increase", "irrigation_increase"), _out("drain_fraction"),
            _period(_plain(_sum_ratio)), interval_s=_DAY_S),
-    Recipe("irrigation_depth", 1, "water given in the natural day over the growing area",
-           (_WATER,), _out("irrigation_depth"), _period(_by_area(_per_area, 1.0)),
-           {"area_m2": _AREA}, _DAY_S),
-    Recipe("irrigation_per_mu", 1, "water given in the natural day, 1 mu = 2000/3 m²",
-           (_WATER,), _out("irrigation_per_mu"), _period(_by_area(_per_area, _M2_PER_MU / 1000.0)),
-           {"area_m2": _AREA}, _DAY_S),
-    Recipe("fertiliser_dose", 1, "sum of water times concentration in the natural day, over area",
-           (_WATER, _NUTRIENT), _out("fertiliser_dose"), _period(_by_area(_dose, 1.0)),
-           {"area_m2": _AREA}, _DAY_S),
+    Recipe("irrigation_depth", 1, "water given in the day or irrigation, over the area",
+           (_WATER,), _out("irrigation_depth"), _dosed(_per_area, 1.0), _DOSE, _DAY_S),
+    Recipe("irrigation_per_mu", 1, "water given in the day or irrigation, 1 mu = 2000/3 m²",
+           (_WATER,), _out("irrigation_per_mu"),
+           _dosed(_per_area, _M2_PER_MU / 1000.0), _DOSE, _DAY_S),
+    Recipe("fertiliser_dose", 1, "sum of water times concentration, over the area",
+           (_WATER, _NUTRIENT), _out("fertiliser_dose"), _dosed(_dose, 1.0), _DOSE, _DAY_S),
     Recipe("fertiliser_dose_per_mu", 1,
-           "sum of water times concentration in the natural day, 1 mu = 2000/3 m²",
+           "sum of water times concentration, 1 mu = 2000/3 m²",
            (_WATER, _NUTRIENT), _out("fertiliser_dose_per_mu"),
-           _period(_by_area(_dose, _M2_PER_MU / 1000.0)), {"area_m2": _AREA}, _DAY_S),
+           _dosed(_dose, _M2_PER_MU / 1000.0), _DOSE, _DAY_S),
     Recipe("air_quality_index_part", 1, "HJ 633-2026, table 1; completeness as GB 3095-2026",
            (Slot("pollutant", tuple(derived.AIR_QUALITY_OF_A_DAY)),),
            _out("air_quality_index_part"), _period(_air, None),

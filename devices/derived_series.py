@@ -249,14 +249,20 @@ class Part:
     """Valid readings of one input that stand in one period: each for *weight_s* seconds of it.
 
     *from_us* is when that begins; *weight_s* is 0 for a reading that another one took over from at
-    once.  *own* is false for the one that was measured before the period and still held.
+    once.  *own* is false for the one that was measured before the period and still held.  *bits*
+    are the quality of each.
     """
 
     from_us: Int64Array
     value: FloatArray
     weight_s: FloatArray
     own: npt.NDArray[np.bool_]
-    quality: int
+    bits: Int32Array
+
+    @property
+    def quality(self) -> int:
+        """The quality of all of them together."""
+        return int(np.bitwise_or.reduce(self.bits, initial=0))
 
     @property
     def covered_s(self) -> float:
@@ -268,14 +274,14 @@ class Part:
         """The values that were measured in the period itself."""
         return np.asarray(self.value[self.own])
 
-    def take(self, index: npt.NDArray[np.bool_]) -> Part:
+    def take(self, index: npt.NDArray[Any]) -> Part:
         """Return the rows that *index* selects."""
         return Part(
             self.from_us[index],
             self.value[index],
             self.weight_s[index],
             self.own[index],
-            self.quality,
+            self.bits[index],
         )
 
 
@@ -347,6 +353,52 @@ class Period:
         return bits | (_PROVISIONAL if now_us < whole.end_us else 0)
 
 
+@dataclass(frozen=True, slots=True)
+class Irrigations(Period):
+    """A value for each irrigation, stamped with the first reading at which water had flowed.
+
+    An irrigation ends when none has flowed for *pause_us*, and with the natural day.  The first
+    input is the water; of the others what stood then is taken.
+    """
+
+    pause_us: int = 0
+
+    def made(self, tracks: Sequence[Track], span: Span, now_us: int, whole_from_us: int) -> Made:
+        """Return a row for each irrigation of the days that start in the span."""
+        at_us: list[int] = []
+        value: list[float] = []
+        quality: list[int] = []
+        days = self.periods.starts(span.start_us, min(span.end_us, now_us + 1))
+        if not days:
+            return Made(Span(span.start_us, span.start_us), NOTHING)
+        for start_us in days:
+            end_us = self.periods.end_of(start_us)
+            whole = Span(start_us, end_us)
+            water, *others = (
+                part_of(track, hold_us, whole)
+                for track, hold_us in zip(tracks, self.hold_us, strict=True)
+            )
+            if not all(len(part.value) for part in others):
+                continue
+            flowing = water.take(water.own & (water.value > 0))
+            pauses = np.flatnonzero(np.diff(flowing.from_us) > self.pause_us) + 1
+            for rows in np.split(np.arange(len(flowing.value)), pauses):
+                if not len(rows):
+                    continue
+                one = flowing.take(rows)
+                last_us = int(one.from_us[-1])
+                is_over = now_us >= min(last_us + self.pause_us, end_us)
+                bits = one.quality
+                for part in others:
+                    bits |= part.quality
+                at_us.append(int(one.from_us[0]))
+                value.append(self.reduce([one, *others], Span(at_us[-1], last_us + 1)))
+                quality.append(bits | (0 if is_over else _PROVISIONAL))
+        track = judged(Track.of(at_us, value, quality), self.low, self.high)
+        # Rows lie anywhere in their day, so days are replaced whole or not at all.
+        return Made(Span(days[0], end_us), track)
+
+
 def part_of(track: Track, hold_us: int, whole: Span) -> Part:
     """Return what *track* has to say of the period *whole*.
 
@@ -358,9 +410,12 @@ def part_of(track: Track, hold_us: int, whole: Span) -> Part:
     weight_s = (np.minimum(until_us, whole.end_us) - from_us) / 1e6
     own = (track.at_us >= whole.start_us) & (track.at_us < whole.end_us)
     here = track.valid & (own | ((weight_s > 0) & (track.at_us < whole.start_us)))
-    quality = int(np.bitwise_or.reduce(track.quality[here], initial=0))
     return Part(
-        from_us[here], track.value[here], np.maximum(weight_s[here], 0.0), own[here], quality
+        from_us[here],
+        track.value[here],
+        np.maximum(weight_s[here], 0.0),
+        own[here],
+        track.quality[here],
     )
 
 

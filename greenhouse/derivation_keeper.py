@@ -130,11 +130,11 @@ class DerivationKeeper:
         newest = await self._store.newest_us(list(periods)) if periods else {}
         self._due_us = {}
         self._running_us = {one: how.periods.start_of(now_us) for one, how in periods.items()}
-        # One that was never told may have waited for its first telling since the period before.
-        before_us = {
-            one: periods[one].periods.start_of(at - 1) for one, at in self._running_us.items()
-        }
-        self._later = {one: Span(newest.get(one, before_us[one]), now_us + 1) for one in periods}
+        self._later = {}
+        for one, how in periods.items():
+            # One that was never told may have waited for that since the period before.
+            from_us = newest.get(one, self._running_us[one] - 1)
+            self._later[one] = Span(how.periods.start_of(from_us), now_us + 1)
 
     def _tell_periods(
         self, plan: DerivationPlan, spans: dict[int, list[Span]], now_us: int

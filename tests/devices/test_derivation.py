@@ -105,7 +105,7 @@ def test_a_derived_series_may_be_an_input_of_those_after_it():
     assert total.inputs == {"degree_days": "h1-derived.degree_days"}
     _, depth = found["h1-derived.irrigation_depth"]
     assert depth.inputs == {"irrigation_increase": "h1-derived.irrigation_increase.meter"}
-    assert depth.parameters == {"area_m2": 2400.0}
+    assert depth.parameters == {"area_m2": 2400.0, "period": "day", "pause_min": 30.0}
 
 
 def test_running_totals_get_their_increase_with_the_rule_of_profile_or_file():

@@ -90,7 +90,7 @@ def test_no_derived_value_is_better_than_its_inputs(first, second):
 def test_a_span_made_alone_is_what_it_is_in_the_whole(data):
     """For every formula: the touched span, made from what it needs, equals that part of all."""
     recipe = RECIPES[data.draw(st.sampled_from(sorted(RECIPES)))]
-    setting = _setting(recipe)
+    setting = _setting(recipe, data.draw(st.booleans()))
     follower = recipe.build(setting)
     tracks = []
     for number, _ in enumerate(recipe.inputs):
@@ -110,7 +110,7 @@ def test_a_span_made_alone_is_what_it_is_in_the_whole(data):
     np.testing.assert_array_equal(part.track.quality, whole.quality[inside])
 
 
-def _setting(recipe):
+def _setting(recipe, other_period=False):
     quantities = tuple(slot.quantities[0] for slot in recipe.inputs)
     given = {"field_capacity": 30.0, "altitude_m": 1500.0, "area_m2": 500.0, "since": "2025-05-20"}
     parameters = {
@@ -118,6 +118,8 @@ def _setting(recipe):
         for name, one in recipe.parameters.items()
         if not one.optional
     }
+    if other_period and "period" in parameters:
+        parameters["period"] = recipe.parameters["period"].words[-1]
     return Setting(
         quantities,
         tuple(900.0 for _ in quantities),
@@ -196,15 +198,15 @@ def test_the_day_is_warmer_than_the_night_by_the_sun(zone):
 
 def test_litres_become_millimetres_and_cubic_metres_a_mu():
     added = hourly([10.0] * 24)
-    depth = made(_built("irrigation_depth", {"area_m2": 120.0}), [added])
+    depth = made(_built("irrigation_depth", {"area_m2": 120.0, "period": "day"}), [added])
     assert depth.value.tolist() == pytest.approx([2.0])
-    per_mu = made(_built("irrigation_per_mu", {"area_m2": 120.0}), [added])
+    per_mu = made(_built("irrigation_per_mu", {"area_m2": 120.0, "period": "day"}), [added])
     assert per_mu.value.tolist() == pytest.approx([2.0 * 666.667 / 1000], rel=1e-5)
 
 
 def test_a_dose_takes_each_water_with_its_concentration():
     added, solution = hourly([100.0] * 24), hourly([150.0] * 12 + [50.0] * 12)
-    area = {"area_m2": 24.0}
+    area = {"area_m2": 24.0, "period": "day"}
     grams = made(_built("fertiliser_dose", area), [added, solution]).value[0]
     assert grams == pytest.approx(100 * 12 * (150 + 50) / 1000 / 24)
     kilograms = made(_built("fertiliser_dose_per_mu", area), [added, solution]).value[0]
@@ -270,3 +272,37 @@ def test_the_sun_stays_up_or_down_beyond_the_circle():
     june = sun_up(MIDNIGHT, "UTC", 80.0, 0.0)
     december = sun_up(int(datetime(2025, 12, 21, tzinfo=UTC).timestamp()) * S, "UTC", 80.0, 0.0)
     assert (june, december) == ((MIDNIGHT, MIDNIGHT + DAY), (0, 0))
+
+
+def test_each_irrigation_is_told_by_itself_and_ends_with_a_pause_or_the_day():
+    minutes = [0, 10, 20, 30, 40, 90, 100, 110, 1_430, 1_450]
+    litres = [0.0, 5.0, 5.0, 0.0, 2.0, 0.0, 7.0, math.nan, 3.0, 4.0]
+    added = Track.of([MIDNIGHT + n * 60 * S for n in minutes], litres)
+    built = _built(
+        "irrigation_depth", {"area_m2": 10.0, "period": "irrigation", "pause_min": 30.0}, 600.0
+    )
+    found = made(built, [added])
+    starts = [(at - MIDNIGHT) // (60 * S) for at in found.at_us.tolist()]
+    assert dict(zip(starts, found.value.tolist(), strict=True)) == pytest.approx(
+        {10: 1.2, 100: 0.7, 1_430: 0.3, 1_450: 0.4}
+    )
+    assert not found.quality.any()
+
+
+def test_an_irrigation_that_may_go_on_is_provisional():
+    added = Track.of([MIDNIGHT + n * 600 * S for n in range(6)], [5.0] * 6)
+    built = _built(
+        "irrigation_depth", {"area_m2": 10.0, "period": "irrigation", "pause_min": 30.0}, 600.0
+    )
+    span = Span(MIDNIGHT, MIDNIGHT + DAY)
+    for now_min, bits in ((60, int(Quality.PROVISIONAL)), (80, 0)):
+        now_us = MIDNIGHT + now_min * 60 * S
+        assert built.made([added], span, now_us, LONG_AGO).track.quality.tolist() == [bits]
+
+
+def test_part_of_a_day_replaces_no_irrigation():
+    added = Track.of([MIDNIGHT + n * 600 * S for n in range(6)], [5.0] * 6)
+    parameters = {"area_m2": 10.0, "period": "irrigation", "pause_min": 30.0}
+    built = _built("irrigation_depth", parameters, 600.0)
+    part = built.made([added], Span(MIDNIGHT + 1, MIDNIGHT + HOUR), NOW, LONG_AGO)
+    assert part.span.start_us == part.span.end_us

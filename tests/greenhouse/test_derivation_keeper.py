@@ -47,6 +47,7 @@ sites:
           - {formula: vapour_pressure_deficit}
           - {formula: daily_light_integral}
           - {formula: irrigation_depth}
+          - {formula: irrigation_per_mu, parameters: {period: irrigation, pause_min: 15}}
           - {formula: degree_days}
           - {formula: growing_degree_days, parameters: {since: 2025-05-30}}
 broker: {host: 127.0.0.1}
@@ -67,13 +68,18 @@ NOW = START + 3 * DAY + 5 * HOUR
 TEMPERATURE, HUMIDITY, PPFD, TOTAL = (
     f"air.{name}" for name in ("air_temperature", "relative_humidity", "ppfd", "irrigation_volume")
 )
-VPD, DLI, DEPTH, DEGREES, SUM, ADDED = (
+VPD, DLI, DEPTH, GIVEN, DEGREES, SUM, ADDED = (
     f"h1-derived.{name}"
     for name in (
-        "vapour_pressure_deficit", "dli", "irrigation_depth", "degree_days", "growing_degree_days",
+        "vapour_pressure_deficit",
+        "dli",
+        "irrigation_depth",
+        "irrigation_per_mu",
+        "degree_days",
+        "growing_degree_days",
         "irrigation_increase.air",
     )
-)  # fmt: skip
+)
 
 
 @dataclass
@@ -205,6 +211,20 @@ def slow_light(rows: Rows) -> dict[int, float]:
     return {day: light for day, light in out.items() if day in measured}
 
 
+def slow_irrigations(increase: dict[int, tuple[float, int]]) -> dict[int, float]:
+    """Cubic metres a mu of 1000 m²; a pause of more than 15 minutes or midnight ends one."""
+    out: dict[int, float] = {}
+    start = last = None
+    for at, (value, quality) in sorted(increase.items()):
+        if _bad(value, quality) or value <= 0:
+            continue
+        if last is None or at - last > 15 * MINUTE or at // DAY != last // DAY:
+            start = at
+        out[start] = out.get(start, 0.0) + value / 1000 * 2 / 3
+        last = at
+    return out
+
+
 def assert_alike(found: dict, expected: dict) -> None:
     assert sorted(found) == sorted(expected)
     for at, (value, quality) in expected.items():
@@ -276,6 +296,7 @@ async def test_whatever_the_order_of_arrival_the_same_is_derived(base: Base, see
     litres = slow_days([(at, *rest) for at, rest in increase.items()],
                        lambda _, some: sum(v for _, v, _ in some) / 1000)  # fmt: skip
     assert_values(await base.read(DEPTH), litres)
+    assert_values(await base.read(GIVEN), slow_irrigations(increase))
 
     def degrees(_: int, some: Rows) -> float:
         low, high = min(v for _, v, _ in some), max(v for _, v, _ in some)
