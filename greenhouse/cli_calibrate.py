@@ -20,6 +20,7 @@ from devices.calibration import (
     line_through,
 )
 from devices.document import nearest
+from devices.duration import parse_duration_s
 from greenhouse.console import UNDONE, load_settings, refuse, table, with_database
 
 if TYPE_CHECKING:
@@ -200,8 +201,10 @@ def _moment(name: str, text: str, now_us: int) -> int:
 
 def _due(text: str, now_us: int) -> int:
     """Return when something is due; a duration counts from now on."""
-    at_us = _moment("--due", text, now_us)
-    return at_us if at_us > now_us else 2 * now_us - at_us
+    try:
+        return now_us + round(parse_duration_s(text) * 1e6)
+    except ValueError:
+        return _moment("--due", text, now_us)
 
 
 def _actor(by: str | None) -> str:
