@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, tzinfo
+from datetime import UTC, datetime, tzinfo
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -29,6 +29,7 @@ PREFIX = "mapping/"  # before the name of the mapping, where a site file names a
 ROOT = "$."  # before a path that starts at the payload and not at the element of `samples`
 
 TIME_FORMATS = ("s", "ms", "us", "ns", "iso", "local")
+_MOST_SCALE = 1e12
 _ZONED = re.compile(r"%(?:%|z)")
 
 
@@ -370,14 +371,12 @@ class _Reader:
         return TimeRule(place, part.format, zone, frozenset(part.unset))
 
     def _check_pattern(self, pattern: str) -> None:
-        moment = datetime(2026, 11, 22, 13, 45, 56)
+        moment = datetime(2026, 11, 22, 13, 45, 56, tzinfo=UTC)
         try:
-            again = datetime.strptime(moment.strftime(pattern), pattern).replace(tzinfo=None)
-        except (ValueError, re.error):
-            again = None
-        if "%z" in _ZONED.findall(pattern):
-            return
-        if again is None or again.replace(second=0) != moment.replace(second=0):
+            again = datetime.strptime(moment.strftime(pattern), pattern)
+        except (ValueError, OverflowError, re.error):
+            again = datetime.min
+        if again.replace(second=0, tzinfo=UTC) != moment.replace(second=0):
             expected = "a pattern of strptime with year, month, day, hour and minute"
             self._wrong(("time", "format"), pattern, expected)
 
@@ -423,8 +422,9 @@ class _Reader:
         if not key:
             self._wrong((*path, "key"), "nothing", "a key, because the path ends in no name")
             return None
-        if part.scale == 0:
-            self._wrong((*path, "scale"), part.scale, "a number other than 0")
+        if not 1 / _MOST_SCALE <= abs(part.scale) <= _MOST_SCALE:
+            expected = f"a number between {1 / _MOST_SCALE:g} and {_MOST_SCALE:g}, or below 0"
+            self._wrong((*path, "scale"), part.scale, expected)
             return None
         steps = 1 / part.scale
         whole = round(steps) if abs(part.scale) < 1 else 0

@@ -475,7 +475,7 @@ def _moment(raw: Any, rule: TimeRule, where: str) -> datetime:
         moment = datetime.fromisoformat(raw)
         if raw[10:11] not in ("T", "t", " ") or (rule.format == "iso" and moment.tzinfo is None):
             raise ValueError(raw)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         text = f"{where}: got {shorten(raw)}, expected {_expected(rule)}"
         raise DecodeError("E-TIME", text) from error
     return moment

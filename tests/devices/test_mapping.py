@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+import json
+import math
 
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from devices.codecs.mapped import MappingCodec
 from devices.codecs.mapping_case import check_case
-from devices.errors import DocumentError
+from devices.errors import DecodeError, DocumentError
 from devices.mapping import read_mapping
 
 WHOLE = """
@@ -134,6 +140,116 @@ def test_a_case_of_an_error_wants_that_error():
 )
 def test_a_mistake_is_told_with_its_line(text, said):
     assert any(said in one for one in mistakes(text)), mistakes(text)
+
+
+_PATHS = st.sampled_from(["a", "a.b", "@", "a[0]", "[", "$.a", "max(a)", "", "a-b", "[a,b]"])
+_ANY = st.none() | st.booleans() | st.integers(-5, 5) | st.floats(-2, 2) | st.text(max_size=4)
+_VALUE = st.fixed_dictionaries(
+    {},
+    optional={
+        "path": _PATHS,
+        "name": st.sampled_from(["a", ""]),
+        "key": st.sampled_from(["k", ""]),
+        "unit": st.sampled_from(["°C", "", "x"]),
+        "scale": st.sampled_from([0, 0.1, -1, 1e300, 1e-320]),
+        "offset": st.sampled_from([0, 1e308]),
+        "sentinels": st.lists(_ANY, max_size=2),
+        "texts": st.dictionaries(st.text(max_size=3), _ANY, max_size=2),
+    },
+)
+_FORMATS = st.sampled_from(["s", "iso", "local", "%z", "%z%z", "%Y", "%", "%Y-%m-%d %H:%M:%S %z"])
+_TIME = st.fixed_dictionaries(
+    {"path": _PATHS, "format": _FORMATS | st.text(alphabet="%YmdHMSzjGVu -", max_size=12)},
+    optional={"zone": st.sampled_from(["UTC", "Europe/Paris", "no"]), "unset": st.lists(_ANY)},
+)
+_MAPPING = st.fixed_dictionaries(
+    {"mapping": st.just("m") | _ANY},
+    optional={
+        "when": _PATHS,
+        "device": _PATHS,
+        "samples": _PATHS,
+        "columns": st.booleans(),
+        "time": _TIME | _ANY,
+        "values": st.lists(_VALUE | _ANY, max_size=3) | _ANY,
+        "fields": _PATHS,
+        "named": st.fixed_dictionaries({"path": _PATHS, "value": _PATHS}) | _ANY,
+        "ignore": st.lists(_ANY, max_size=2),
+        "cases": st.lists(st.dictionaries(st.sampled_from(["name", "payload"]), _ANY)) | _ANY,
+    },
+)
+_PAYLOADS = st.recursive(
+    _ANY | st.sampled_from(["2026-03-01 08:00:00 +0800", 1e9, "1 °C"]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("ab"), inner, min_size=1)
+    ),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=300)
+@given(document=_MAPPING | _ANY)
+def test_whatever_a_stranger_describes_is_a_mapping_or_a_mistake(document):
+    try:
+        MappingCodec(read_mapping(json.dumps(document), "m.yaml"))
+    except DocumentError as error:
+        assert error.mistakes
+
+
+_SOUND_VALUES = st.lists(
+    st.sampled_from(
+        [
+            {"path": "a", "unit": "°C", "sentinels": [0, "x"]},
+            {"path": "a.b", "key": "k1", "scale": 1e12},
+            {"path": "a[0]", "key": "k2", "scale": -1e-12, "offset": 1e308},
+            {"path": "$.b", "key": "k3", "texts": {"x": 1, "true": None}},
+            {"path": "max(a)", "key": "k4"},
+            {"path": "a[?b].b | [0]", "key": "k5"},
+        ]
+    ),
+    min_size=1,
+    max_size=4,
+    unique_by=lambda value: value.get("key", "a"),
+)
+_SOUND_TIME = st.sampled_from(
+    [
+        *({"path": "b", "format": unit, "unset": [0, ""]} for unit in ("s", "ms", "us", "ns")),
+        {"path": "b", "format": "iso"},
+        {"path": "b", "format": "local", "zone": "Europe/Paris"},
+        {"path": "b", "format": "%Y-%m-%d %H:%M:%S %z"},
+        {"path": "b", "format": "%Y-%m-%d %H:%M:%S", "zone": "Asia/Shanghai"},
+    ]
+)
+_LAYOUTS = st.one_of(
+    st.fixed_dictionaries({"values": _SOUND_VALUES}),
+    st.fixed_dictionaries({"values": _SOUND_VALUES, "columns": st.just(True)}),
+    st.just({"fields": "@", "ignore": ["b*"]}),
+    st.just({"named": {"path": "a", "value": "b"}}),
+    st.just({"named": {"path": "@", "name": "a", "value": "b"}}),
+)
+_SOUND = st.fixed_dictionaries(
+    {"mapping": st.just("m")},
+    optional={
+        "when": st.just("a"),
+        "device": st.just("b"),
+        "samples": st.sampled_from(["a", "@"]),
+        "time": _SOUND_TIME,
+    },
+)
+
+
+@settings(max_examples=600)
+@given(head=_SOUND, layout=_LAYOUTS, payload=_PAYLOADS)
+def test_any_sound_mapping_reads_any_json_or_says_why_not(head, layout, payload):
+    if "columns" in layout:
+        head.pop("samples", None)
+    codec = MappingCodec(read_mapping(json.dumps(head | layout), "m.yaml"))
+    try:
+        samples = codec.decode(json.dumps(payload).encode())
+    except DecodeError:
+        return
+    assert samples
+    for sample in samples:
+        assert all(value is None or math.isfinite(value) for value in sample.values.values())
 
 
 def test_every_mistake_is_told_at_once():
