@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -129,7 +130,7 @@ class SparkplugNode:
     async def end_device(self, device: str) -> None:
         """Publish the death of *device*."""
         self.devices[device].online = False
-        await self._publish(f"{self._topic('DDEATH')}/{device}", [], None)
+        await self._publish(f"{self._topic('DDEATH')}/{device}", [])
 
     async def begin_device(self, device: str) -> None:
         """Publish the birth of *device*, which had died."""
@@ -143,7 +144,7 @@ class SparkplugNode:
             Metric(self._bd_seq, "UInt64", "bdSeq"),
             Metric(False, "Boolean", REBIRTH),
         ]
-        await self._publish(self._topic("NBIRTH"), metrics, None)
+        await self._publish(self._topic("NBIRTH"), metrics)
         for name, device in self.devices.items():
             if device.online:
                 await self._device_birth(name)
@@ -180,7 +181,7 @@ class SparkplugNode:
             )
             for metric, kind in device.kinds.items()
         ]
-        await self._publish(f"{self._topic('DBIRTH')}/{name}", metrics, None)
+        await self._publish(f"{self._topic('DBIRTH')}/{name}", metrics)
 
     async def _data(
         self,
@@ -202,11 +203,11 @@ class SparkplugNode:
             )
             for metric, value in values.items()
         ]
-        await self._publish(f"{self._topic('DDATA')}/{name}", metrics, at_ms)
+        await self._publish(f"{self._topic('DDATA')}/{name}", metrics)
 
-    async def _publish(self, topic: str, metrics: Sequence[Metric], at_ms: int | None) -> None:
+    async def _publish(self, topic: str, metrics: Sequence[Metric]) -> None:
         assert self._client is not None
-        payload = encode(metrics, at_ms, self._seq)
+        payload = encode(metrics, time.time_ns() // 1_000_000, self._seq)
         self._seq = (self._seq + 1) % 256
         self.sent += 1
         await self._client.publish(topic, payload, qos=0)

@@ -7,21 +7,29 @@ a message when it comes, by the certificate in force, and a decoder needs the me
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from devices.codecs.sparkplug import is_about_itself, is_measured, needs_datatype
 from devices.codecs.sparkplug_wire import Metric, Payload, gone, told, write_payload
-from ingest.sparkplug.session import Certificate, NodeState, Party, Rules, is_trusted
+from ingest.sparkplug.session import NodeState, Party, Rules, Told, is_trusted
 
 MOST_METRICS = 500
 MOST_BYTES = 48_000
 
 
-def complete(payload: Payload, certificates: Sequence[Certificate]) -> list[bytes] | None:
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What aliases stand for in a message, and what was told of each metric by its name."""
+
+    names: Mapping[int, str]
+    metrics: Mapping[str, Told]
+
+
+def complete(payload: Payload, meaning: Meaning | None) -> list[bytes] | None:
     """Return *payload* as messages that stand on their own; None where that cannot be.
 
-    Every one of *certificates* that knows an alias must mean the same by it, and one must.  A
-    message that needs nothing is returned whole, and a large one in parts of the size that a
+    A message that needs nothing is returned whole, and a large one in parts of the size that a
     decoder takes.
     """
     metrics: list[bytes] = []
@@ -29,46 +37,52 @@ def complete(payload: Payload, certificates: Sequence[Certificate]) -> list[byte
         if metric.name is not None and not needs_datatype(metric):
             metrics.append(metric.raw)
             continue
-        meant = _meant(metric, certificates)
+        meant = None if meaning is None else _meant(metric, meaning)
         if meant is None:
             return None
         metrics.append(told(metric, *meant))
     return [write_payload(payload.at_ms, part, payload.seq) for part in _parts(metrics)]
 
 
-def in_force(
-    state: NodeState, device: str, rules: Rules, replayed_us: int | None = None
-) -> list[Certificate]:
-    """Return the certificates by which a message of *device* is read.
+def meaning_of(
+    state: NodeState,
+    device: str,
+    rules: Rules,
+    sent_ms: int | None,
+    replayed_us: int | None = None,
+) -> Meaning | None:
+    """Return what a message of *device* means by its aliases; None where nobody can tell.
 
-    A message that comes now is read by the newest one, if that can be trusted.  One that is
-    replayed and came at *replayed_us* is read by the certificate that was in force then and by the
-    one that came next, as far as they are known; where they disagree it stays a dead letter.
+    A message that comes now is read by the newest certificate, if that can be trusted.  One that
+    came at *replayed_us*, and is replayed, is read if no birth between then and now has taken back
+    what another said; and so is one that was sent (*sent_ms*) before a birth and came after it.
     """
     party = state.party(device)
-    if party is None or party.birth is None or not is_trusted(state, device, rules):
-        return []
-    former = party.former
-    if replayed_us is None or former is None or replayed_us >= party.former_until_us:
-        return [party.birth]
-    return [former] if replayed_us < former.at_us else [former, party.birth]
+    if party is None or not is_trusted(state, device, rules):
+        return None
+    birth, run = party.birth, party.run
+    if birth is None or run is None:
+        return None
+    if replayed_us is None and not birth.is_after(sent_ms):
+        return Meaning(birth.names, birth.metrics)
+    came_us = birth.at_us if replayed_us is None else replayed_us
+    if came_us >= run.since_us:
+        is_known = run.is_first or not run.is_after(sent_ms)
+    else:
+        # Before the first birth that we heard of, it can only have been that of its session.
+        is_known = run.is_first and came_us >= run.died_us
+    return Meaning(run.names, birth.metrics) if is_known else None
 
 
-def _meant(metric: Metric, certificates: Sequence[Certificate]) -> tuple[str, int | None] | None:
+def _meant(metric: Metric, meaning: Meaning) -> tuple[str, int | None] | None:
     """Return the name and the datatype that *metric* was born with; None where nobody knows."""
-    found: set[tuple[str, int]] = set()
-    for certificate in certificates:
-        name = metric.name
-        if name is None and metric.alias is not None:
-            name = certificate.names.get(metric.alias)
-        if name is not None and (born := certificate.metrics.get(name)) is not None:
-            found.add((name, born.datatype))
-    if len(found) != 1:
+    name = metric.name
+    if name is None:
+        name = meaning.names.get(metric.alias) if metric.alias is not None else None
+    born = meaning.metrics.get(name) if name is not None else None
+    if name is None or born is None or (needs_datatype(metric) and not born.datatype):
         return None
-    name, datatype = found.pop()
-    if needs_datatype(metric) and not datatype:
-        return None
-    return name, datatype or None
+    return name, born.datatype or None
 
 
 def farewell(party: Party) -> list[bytes]:

@@ -8,10 +8,10 @@ taken again.
     NDEATH of the same bdSeq ─▶ offline, and all devices with it
     a number missing beyond the timeout, a device or an alias nobody was told of ─▶ wants a rebirth
 
-After a restart of ours, or a connection that was lost, the certificates we hold are **in doubt**
-until a number follows on the last one heard or a birth comes: the node may have been born anew
-meanwhile, with other aliases.  A death cannot be missed like that: the will is sent at QoS 1 and
-the broker keeps it for us.
+The certificates we hold are **in doubt** while a number is missing, for a birth with other aliases
+may be what was lost.  After a restart of ours, or a connection that was lost, they are until a
+number follows on the last one heard; where a number lies behind or was lost for good (*astray*),
+until a birth.  A death cannot be missed: the will is sent at QoS 1 and the broker keeps it for us.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ _replace = msgspec.structs.replace
 _FIRST_PAUSE_US = 10_000_000  # between two requests for the same node; doubles
 _LAST_PAUSE_US = 600_000_000  # and calm for as long forgets how often we asked
 _MAX_OVERTAKERS = 64
+_MOST_MEANINGS = 4  # aliases remembered for each that is in use
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +53,15 @@ class Told(msgspec.Struct, frozen=True):
 
 
 class Certificate(msgspec.Struct, frozen=True, dict=True):
-    """A birth that came at *at_us*: its metrics by name."""
+    """A birth that came at *at_us*: its metrics by name; *sent_ms* is when its node sent it."""
 
     at_us: int
     metrics: dict[str, Told]
+    sent_ms: int | None = None
+
+    def is_after(self, sent_ms: int | None) -> bool:
+        """Whether the node sent it after what it sent at *sent_ms*, as far as its clock tells."""
+        return _is_before(sent_ms, self.sent_ms)
 
     @cached_property
     def names(self) -> dict[int, str]:
@@ -63,26 +69,46 @@ class Certificate(msgspec.Struct, frozen=True, dict=True):
         return {told.alias: name for name, told in self.metrics.items() if told.alias is not None}
 
 
+class Run(msgspec.Struct, frozen=True):
+    """Births in a row none of which takes back what an alias means.
+
+    *names* is what they said of all aliases, *since_us* and *sent_ms* when the first of them came
+    and was sent, *died_us* when a death was last heard before it.  *is_first* is whether nothing
+    else was ever meant.
+    """
+
+    since_us: int
+    sent_ms: int | None
+    names: dict[int, str]
+    died_us: int
+    is_first: bool
+
+    def is_after(self, sent_ms: int | None) -> bool:
+        """Whether the node sent the first of them after what it sent at *sent_ms*."""
+        return _is_before(sent_ms, self.sent_ms)
+
+
 class Party(msgspec.Struct, frozen=True):
     """A node by itself, or a device: something that is born and dies.
 
-    *birth* is its newest certificate, and *former* the one before, which was in force until
-    *former_until_us*.  *valid* is whether *birth* is of the node's session as it is now.
+    *birth* is its newest certificate, the last of *run*.  *valid* is whether *birth* is of the
+    node's session as it is now.
     """
 
     online: bool
     since_us: int
     birth: Certificate | None = None
-    former: Certificate | None = None
-    former_until_us: int = 0
+    run: Run | None = None
     valid: bool = False
 
 
 class NodeState(msgspec.Struct, frozen=True):
     """What is known of one edge node.
 
-    *link* numbers our own connection by which it was last heard.  *wanted_since_us* is since when
-    a rebirth is wanted, *asked* how often it was asked for, the last time *asked_at_us*.
+    *died_us* is when a death of it was last heard.  *link* numbers our own connection by which it
+    was last heard.  *in_doubt* and *astray* are why its certificates may be of another session than
+    it is in.  *wanted_since_us* is since when a rebirth is wanted, *asked* how often it was asked
+    for, the last time *asked_at_us*.
     """
 
     group: str
@@ -90,8 +116,10 @@ class NodeState(msgspec.Struct, frozen=True):
     itself: Party
     devices: dict[str, Party] = {}
     bd_seq: int | None = None
+    died_us: int = 0
     sequence: Sequence = Sequence()
     in_doubt: bool = False
+    astray: bool = False
     link: int = 0
     wanted_since_us: int | None = None
     asked_at_us: int | None = None
@@ -113,12 +141,14 @@ class Step:
 
     *died* are devices that went offline, *back* those that came back, each with the time at which
     it had gone; an empty name is the node itself.  *counts* are words for the counters.
+    *settled* is whether the certificates can be trusted that could not be before.
     """
 
     state: NodeState
     died: tuple[str, ...] = ()
     back: tuple[tuple[str, int], ...] = ()
     counts: tuple[str, ...] = ()
+    settled: bool = False
 
 
 def receive(
@@ -135,7 +165,7 @@ def receive(
             return _node_born(state, payload, at_us)
         case Kind.NDEATH:
             return _node_died(state, payload, at_us)
-    heard, counts = _hear(state, payload.seq, at_us)
+    heard, counts = _hear(state, payload, at_us)
     match subject.kind:
         case Kind.DBIRTH:
             step = _device_born(heard, subject.device, payload, at_us)
@@ -143,7 +173,9 @@ def receive(
             step = _device_died(heard, subject.device, at_us)
         case _:
             step = Step(heard)
-    return Step(step.state, step.died, step.back, (*step.counts, *counts))
+    settled = _is_doubtful(state) and not _is_doubtful(heard)
+    after = _replace(step.state, wanted_since_us=None) if settled else step.state
+    return Step(after, step.died, step.back, (*step.counts, *counts), settled)
 
 
 def recalled(state: NodeState) -> NodeState:
@@ -152,6 +184,7 @@ def recalled(state: NodeState) -> NodeState:
         state,
         in_doubt=state.itself.online,
         sequence=Sequence(),
+        astray=False,
         link=-1,
         wanted_since_us=None,
         asked_at_us=None,
@@ -168,7 +201,11 @@ def is_trusted(state: NodeState, device: str, rules: Rules) -> bool:
     party = state.party(device)
     if party is None or not party.valid or not party.online or not state.itself.online:
         return False
-    return not (state.in_doubt and rules.rebirth)
+    return not (_is_doubtful(state) and rules.rebirth)
+
+
+def _is_doubtful(state: NodeState) -> bool:
+    return state.in_doubt or state.astray or state.sequence.since_us is not None
 
 
 def want_rebirth(state: NodeState, at_us: int) -> NodeState:
@@ -203,7 +240,7 @@ def tick(state: NodeState, now_us: int, rules: Rules) -> Tick:
     lost, missing_us = 0, state.sequence.since_us
     if missing_us is not None and missing_us + rules.reorder_us <= now_us:
         sequence, lost = state.sequence.give_up()
-        state = want_rebirth(_replace(state, sequence=sequence), missing_us)
+        state = want_rebirth(_replace(state, sequence=sequence, astray=True), missing_us)
     ask = rules.rebirth and state.wanted_since_us is not None and _ask_at_us(state, rules) <= now_us
     if ask:
         calm = state.asked_at_us is None or now_us - state.asked_at_us > _LAST_PAUSE_US
@@ -228,14 +265,15 @@ def _node_born(state: NodeState, payload: Payload, at_us: int) -> Step:
         else _replace(device, valid=False)
         for name, device in state.devices.items()
     }
-    early = frozenset() if was_online else state.sequence.early
+    overtakers = () if was_online else state.sequence.heard
     born = NodeState(
         state.group,
         state.node,
-        _born(state.itself, payload, at_us),
+        _born(state.itself, payload, at_us, state.died_us),
         devices,
         _bd_seq(payload),
-        _begun(payload.seq, early, at_us),
+        state.died_us,
+        _begun(payload, overtakers, at_us),
         link=state.link,
         asked_at_us=state.asked_at_us,
         asked=state.asked,
@@ -245,11 +283,23 @@ def _node_born(state: NodeState, payload: Payload, at_us: int) -> Step:
     return Step(born, back=back, counts=("births",))
 
 
-def _begun(seq: int | None, early: frozenset[int], at_us: int) -> Sequence:
-    """Return the sequence that begins with a birth; *early* numbers had overtaken it."""
-    if seq is None:
+def _begun(
+    payload: Payload, overtakers: tuple[tuple[int, int | None], ...], at_us: int
+) -> Sequence:
+    """Return the sequence that begins with a birth.
+
+    *overtakers* came while the node was away; those that it sent after the birth belong to it.
+    """
+    if payload.seq is None:
         return Sequence()
-    return Sequence(seq, early, at_us).hear(seq, at_us)[0]
+    sent_ms = payload.at_ms
+    later = [
+        (number, stamp)
+        for number, stamp in overtakers
+        if stamp is not None and sent_ms is not None and stamp >= sent_ms
+    ]
+    early = frozenset(number for number, _ in later)
+    return Sequence(payload.seq, early, at_us, tuple(later)).hear(payload.seq, at_us, sent_ms)[0]
 
 
 def _node_died(state: NodeState, payload: Payload, at_us: int) -> Step:
@@ -258,7 +308,8 @@ def _node_died(state: NodeState, payload: Payload, at_us: int) -> Step:
     if state.itself.online and None not in (bd_seq, state.bd_seq) and bd_seq != state.bd_seq:
         return Step(state, counts=("stale_deaths",))
     if not state.itself.online:
-        return Step(_replace(state, bd_seq=bd_seq), counts=("repeated_deaths",))
+        again = _replace(state, bd_seq=bd_seq, died_us=at_us)
+        return Step(again, counts=("repeated_deaths",))
     died = tuple(name for name, device in state.devices.items() if device.online)
     devices = {
         name: _gone(device, at_us) if device.online else device
@@ -268,8 +319,10 @@ def _node_died(state: NodeState, payload: Payload, at_us: int) -> Step:
         state,
         itself=_gone(state.itself, at_us),
         devices=devices,
+        died_us=at_us,
         sequence=Sequence(),
         in_doubt=False,
+        astray=False,
         wanted_since_us=None,
     )
     return Step(dead, ("", *died), counts=("deaths",))
@@ -277,9 +330,9 @@ def _node_died(state: NodeState, payload: Payload, at_us: int) -> Step:
 
 def _device_born(state: NodeState, device: str, payload: Payload, at_us: int) -> Step:
     old = state.devices.get(device)
-    new = _born(old or Party(online=False, since_us=at_us), payload, at_us)
+    new = _born(old or Party(online=False, since_us=at_us), payload, at_us, state.died_us)
     gone = old is not None and not old.online
-    with_node = state.itself.former_until_us if state.itself.online else state.itself.since_us
+    with_node = state.died_us
     back = ((device, old.since_us),) if old and gone and old.since_us != with_node else ()
     born = _replace(state, devices={**state.devices, device: new})
     if not state.itself.online:
@@ -295,22 +348,24 @@ def _device_died(state: NodeState, device: str, at_us: int) -> Step:
     return Step(dead, (device,), counts=("deaths",))
 
 
-def _hear(state: NodeState, seq: int | None, at_us: int) -> tuple[NodeState, tuple[str, ...]]:
+def _hear(state: NodeState, payload: Payload, at_us: int) -> tuple[NodeState, tuple[str, ...]]:
+    seq = payload.seq
     if seq is None:
         return state, ("unnumbered_messages",)
     if not state.itself.online:
-        early = state.sequence.early | {seq % 256}
-        if len(early) > _MAX_OVERTAKERS:
-            early = frozenset({seq % 256})
-        return _replace(state, sequence=Sequence(None, early)), ()
+        heard = (*state.sequence.heard, (seq % 256, payload.at_ms))[-_MAX_OVERTAKERS:]
+        return _replace(state, sequence=Sequence(heard=heard)), ()
     follows = state.sequence.expected is not None
-    sequence, place = state.sequence.hear(seq, at_us)
+    sequence, place = state.sequence.hear(seq, at_us, payload.at_ms)
+    if place is Place.ASTRAY:
+        return _replace(want_rebirth(state, at_us), astray=True), ("astray_messages",)
+    if place is Place.REPEATED:
+        return state, ("repeated_messages",)
     in_doubt = state.in_doubt and not (follows and place is Place.NEXT)
-    counts = ("late_messages",) if place is Place.LATE else ()
-    return _replace(state, sequence=sequence, in_doubt=in_doubt), counts
+    return _replace(state, sequence=sequence, in_doubt=in_doubt), ()
 
 
-def _born(party: Party, payload: Payload, at_us: int) -> Party:
+def _born(party: Party, payload: Payload, at_us: int, died_us: int) -> Party:
     certificate = Certificate(
         at_us,
         {
@@ -318,9 +373,28 @@ def _born(party: Party, payload: Payload, at_us: int) -> Party:
             for metric in payload.metrics
             if metric.name is not None
         },
+        payload.at_ms,
     )
-    since_us, until_us = (party.since_us, at_us) if party.online else (at_us, party.since_us)
-    return Party(True, since_us, certificate, party.birth, until_us, valid=True)
+    run = _continued(party.run, certificate.names)
+    if run is None:
+        is_first = party.birth is None
+        run = Run(at_us, payload.at_ms, certificate.names, died_us, is_first)
+    since_us = party.since_us if party.online else at_us
+    return Party(True, since_us, certificate, run, valid=True)
+
+
+def _continued(run: Run | None, names: dict[int, str]) -> Run | None:
+    """Return *run* with one more birth; None where that takes back what was said before."""
+    if run is None or any(run.names.get(alias, name) != name for alias, name in names.items()):
+        return None
+    union = {**run.names, **names}
+    if len(union) > _MOST_MEANINGS * max(len(names), 16):
+        return None
+    return _replace(run, names=union)
+
+
+def _is_before(sent_ms: int | None, other_ms: int | None) -> bool:
+    return sent_ms is not None and other_ms is not None and sent_ms < other_ms
 
 
 def _gone(party: Party, at_us: int) -> Party:

@@ -22,7 +22,7 @@ from devices.codecs.sparkplug_wire import Payload, read_payload
 from devices.errors import DecodeError
 from devices.gap import Gap
 from ingest.collector import Arrival, ArrivalFlag
-from ingest.sparkplug.completion import complete, farewell, in_force
+from ingest.sparkplug.completion import complete, farewell, meaning_of
 from ingest.sparkplug.session import NodeState, Rules, Step, receive, want_rebirth
 from ingest.sparkplug.topic import Kind, Node, Subject, is_sparkplug, read_topic, write_topic
 
@@ -101,19 +101,20 @@ def _take(
     done.gaps += _gaps(subject, step, arrival.received_at_us)
     if subject.kind in (*_BIRTHS, *_DEATHS):
         done.certified.add(subject.node)
-    if subject.kind in _BIRTHS:
+    if subject.kind in _BIRTHS or step.settled:
         done.reborn[subject.node] = arrival.received_at_us
     if subject.kind in _DEATHS:
         _bury(done, arrival, subject, step, addresses)
         return
     is_wanted = bool(subject.device) or subject.address in addresses
-    certificates = in_force(step.state, subject.device, rules)
-    parts = complete(payload, certificates)
+    parts = complete(payload, meaning_of(step.state, subject.device, rules, payload.at_ms))
     if parts is None:
         done.counts["unknown_aliases"] += 1
     party = step.state.party(subject.device)
     is_unborn = subject.kind in _DATA and (party is None or not party.valid)
-    if parts is None or is_unborn:
+    # What a number that is missing makes doubtful may be settled by that number.
+    waits = step.state.sequence.since_us is not None
+    if is_unborn or (parts is None and not waits):
         done.states[subject.node] = want_rebirth(step.state, arrival.received_at_us)
     if is_wanted:
         done.arrivals += _written(arrival, parts)
@@ -130,8 +131,9 @@ def _complete_old(
     """What is not news changes nothing, and is completed as far as is known."""
     parts: list[bytes] | None = None
     if state is not None and subject.kind in _DATA:
-        certificates = in_force(state, subject.device, rules, arrival.received_at_us)
-        parts = complete(payload, certificates)
+        received_at_us = arrival.received_at_us
+        meaning = meaning_of(state, subject.device, rules, payload.at_ms, received_at_us)
+        parts = complete(payload, meaning)
     done.arrivals += _written(arrival, parts)
 
 
