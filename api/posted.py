@@ -20,6 +20,7 @@ from devices.duration import format_duration
 from devices.errors import DecodeError
 from devices.quantity import QUANTITIES
 from devices.registry import Registry
+from devices.sample_result import PAYLOAD as LABORATORY
 from devices.series import Device, Transport
 from ingest.collector import Arrival
 
@@ -93,6 +94,10 @@ def _wrong(sample: Sample, path: str, registry: Registry, now_us: int) -> Iterat
     if device is None:
         hint = nearest(sample.device[:200], registry.device)
         yield Finding(f"{where}device", shown(sample.device), "a known device", hint)
+        return
+    if device.payload == LABORATORY:
+        expected = "a device that measures; results of samples go to /api/v1/results"
+        yield Finding(f"{where}device", shown(sample.device), expected)
         return
     series = {one.key: one for one in device.series}
     for key, value in sample.values.items():

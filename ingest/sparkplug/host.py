@@ -7,6 +7,7 @@ an acknowledgement: a request that is lost is made again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -28,6 +29,7 @@ _log = logging.getLogger(__name__)
 REBIRTH = "Node Control/Rebirth"
 _LOOK_EVERY_S = 0.25
 _CALM_S = 30.0
+_GOODBYE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +146,11 @@ class SparkplugHost:
         finally:
             heard.cancel()
             if said:
-                async with asyncio.timeout(1.0):
-                    gone = _State(False, _now_ms()).encoded()
-                    await client.publish(topic, gone, qos=1, retain=True)
+                # Where the connection is gone the broker says it for us.
+                with contextlib.suppress(aiomqtt.MqttError, TimeoutError):
+                    async with asyncio.timeout(_GOODBYE_S):
+                        gone = _State(False, _now_ms()).encoded()
+                        await client.publish(topic, gone, qos=1, retain=True)
 
     async def _hear(self, client: aiomqtt.Client) -> bool | None:
         """Return the next thing that is said of us; None where it is no state."""

@@ -154,3 +154,12 @@ async def test_a_process_without_results_says_so(base):
     async with base.client() as client:
         answer = await client.get("/api/v1/results")
     assert answer.status_code == 503 and answer.json()["type"].endswith(":no-results")
+
+
+async def test_a_sampled_place_takes_no_plain_readings(lab, shelf):
+    async with lab.client(headers=BEARER) as client:
+        answer = await client.post(
+            "/api/v1/readings", json={"device": "soil", "v": {"soil_cadmium": 0.2}}
+        )
+    assert answer.status_code == 422
+    assert "results of samples go to /api/v1/results" in answer.json()["detail"]
