@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import unicodedata
 from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 
+from api.actor import MOST_ACTOR, actor_of, check_plain, decoded, refused
 from api.auth import require_token
 from api.body import json_body
 from api.catalogue import unknown
@@ -19,15 +19,15 @@ from api.commands import (
     command_shape,
 )
 from api.parameters import PageSizeIn, ServicesIn
-from api.problems import RETRY_AFTER_S, Finding, Problem, ProblemBody, invalid_query, shown
+from api.problems import RETRY_AFTER_S, Finding, Problem, ProblemBody
 from api.services import Services
 from ingest.modbus.command import CommandRecord, Outcome, WriteCommand, WriteRefused
 
 router = APIRouter(tags=["commands"])
 
 _MOST_BODY_BYTES = 16_384
-_MOST_ACTOR = 120
 _MOST_REASON = 1_000
+_BAD_COMMAND = "invalid-command"
 
 _BODY: dict[str, Any] = {
     "required": True,
@@ -40,7 +40,7 @@ _BODY: dict[str, Any] = {
                 "properties": {
                     "key": {"type": "string", "description": "point of the device's profile"},
                     "value": {"type": "number", "description": "in the unit of the point"},
-                    "actor": {"type": "string", "maxLength": _MOST_ACTOR},
+                    "actor": {"type": "string", "maxLength": MOST_ACTOR},
                     "reason": {"type": "string", "maxLength": _MOST_REASON},
                 },
             }
@@ -165,43 +165,13 @@ def _became(record: CommandRecord) -> str:
 def _wanted(device: str, body: bytes, x_actor: str | None) -> WriteCommand:
     """Return the command in *body*; raise a 422 `Problem` naming what is wrong."""
     try:
-        order = _orders.decode(body)
-    except msgspec.DecodeError as error:
-        what, _, where = str(error).partition(" - at `$")
-        place = f"body{where.rstrip('`')}"
-        raise _refused(Finding(place, shown(body[:60].decode("utf-8", "replace")), what)) from error
-    findings = []
-    if (named := _header_text(x_actor)) is None:
-        findings.append(Finding("header.X-Actor", shown(x_actor), "text in UTF-8"))
-    elif named and order.actor and named != order.actor:
-        findings.append(Finding("body.actor", shown(order.actor), "the same name as in X-Actor"))
-    actor = (named or order.actor).strip()
-    if not 0 < len(actor) <= _MOST_ACTOR or not _is_plain(actor):
-        expected = f"the name of who commands, 1 to {_MOST_ACTOR} characters without controls"
-        findings.append(Finding("body.actor", shown(actor) if actor else "nothing", expected))
-    if not _is_plain(order.reason):
-        findings.append(Finding("body.reason", shown(order.reason), "text without controls"))
-    if findings:
-        raise _refused(*findings)
+        order = decoded(body, _orders, _BAD_COMMAND)
+        findings: list[Finding] = []
+        actor = actor_of(x_actor, order.actor, findings)
+        check_plain("body.reason", order.reason, findings)
+        if findings:
+            raise refused(_BAD_COMMAND, *findings)
+    except Problem as problem:
+        detail = f"{problem.detail}; nothing was sent"
+        raise Problem(422, _BAD_COMMAND, detail, findings=problem.findings) from problem
     return WriteCommand(device, order.key, order.value, actor, order.reason)
-
-
-def _refused(*findings: Finding) -> Problem:
-    problem = invalid_query(*findings)
-    return Problem(422, "invalid-command", f"{problem.detail}; nothing was sent", findings=findings)
-
-
-def _header_text(given: str | None) -> str | None:
-    """Return a header that was sent in UTF-8, which the server read as Latin-1; None if it is not.
-
-    Names are Chinese as often as not.
-    """
-    try:
-        return (given or "").encode("latin-1").decode("utf-8").strip()
-    except UnicodeDecodeError:
-        return None
-
-
-def _is_plain(text: str) -> bool:
-    """Whether *text* has neither control characters nor halves of characters."""
-    return not any(unicodedata.category(one) in ("Cc", "Cs") for one in text)

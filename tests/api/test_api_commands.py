@@ -138,7 +138,7 @@ async def test_the_same_name_twice_is_one_and_two_names_are_refused(base):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"actor": ""}, "body.actor: got nothing, expected the name of who commands"),
+        ({"actor": ""}, "body.actor: got nothing, expected the name of who does it"),
         ({"actor": "  "}, "body.actor: got nothing"),
         ({"actor": "x" * 121}, "1 to 120 characters"),
         ({"actor": "li\nwei"}, "without controls"),
