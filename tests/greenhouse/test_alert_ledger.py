@@ -251,8 +251,8 @@ async def test_an_alert_that_was_put_away_takes_actions_and_late_news(tmp_path):
     assert scene.ledger.book.alert(alert.alert.id) is None
     put_away = scene.ledger.find(alert.alert.id)
     assert put_away is not None
-    how = {"by": "li.wei", "note": "seen"}
-    seen = await scene.ledger.act(Action.ACKNOWLEDGE, put_away, later, how)
+    how = {"by": "li.wei", "note": "look at the vent"}
+    seen = await scene.ledger.act(Action.COMMENT, put_away, later, how)
     await scene.crash()
     assert scene.ledger.find(alert.alert.id) == seen
     # Late data show that it goes on: it stands again, with what people did, in its old group.
@@ -262,10 +262,10 @@ async def test_an_alert_that_was_put_away_takes_actions_and_late_news(tmp_path):
     )
     outcome = await scene.ledger.take([news], later)
     (again,) = outcome.alerts
-    assert (again.phase, again.acknowledged) == (Phase.FIRING, seen.alert.acknowledged)
+    assert (again.phase, again.comments) == (Phase.FIRING, seen.alert.comments)
     scene.story()
-    numbers = [number for (_, number) in scene.notices]
-    assert numbers == sorted(set(numbers))
+    told = [(number, told) for _, number, told, _ in scene.told()]
+    assert told == [(1, "firing"), (2, "over"), (3, "firing")]
 
 
 async def news_of(scene: Scene):
