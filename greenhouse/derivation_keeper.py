@@ -77,7 +77,7 @@ class DerivationKeeper:
         now_us = self._now_us()
         changes = await self._store.pending(_CHANGES_AT_A_TIME)
         redo = await self._store.pending(_REDO_AT_A_TIME, redo=True)
-        spans = plan.touched(changes)
+        spans = await asyncio.to_thread(plan.touched, changes)
         told = self._tell_periods(plan, spans, now_us)
         for one, span in _ordered(plan, redo):
             spans[one] = joined([*spans.get(one, ()), span])

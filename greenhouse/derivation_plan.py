@@ -14,7 +14,8 @@ from storage.derived import Change, Order, Recorded
 
 _NEAR_US = 3_600_000_000  # spans that lie closer are made in one go
 _ROWS_AT_A_TIME = 100_000
-_ORDERS_AT_A_TIME = 2_000
+_ORDERS_AT_A_TIME = 1_000
+_MOST_LOTS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +73,30 @@ class DerivationPlan:
             tuple(zip(one.input_ids, needs, strict=True)),
             partial(_make, one.follower, piece.span, now_us),
             piece.series_id in self.watched,
+            piece.span.start_us,
         )
 
     def batches(self, orders: Sequence[Order]) -> list[list[Order]]:
-        """Return *orders* in lots that one transaction can do in a moment."""
+        """Return *orders* in lots that one transaction can do in a moment; one lot at least.
+
+        What lies far apart in time is kept apart where that makes few lots: continuous aggregates
+        make all anew between the earliest and the latest time that a transaction touches.
+        """
+        by_time = sorted(orders, key=lambda order: order.start_us)
+        apart = len({order.start_us // _NEAR_US for order in orders}) <= _MOST_LOTS
         lots: list[list[Order]] = [[]]
         rows = 0.0
-        for order in orders:
+        for order in by_time:
             size = sum(
                 min((need.end_us - need.start_us) / 1e6, 366 * 86400.0) / self._intervals_s[one]
                 for one, need in order.needs
             )
-            if lots[-1] and (rows + size > _ROWS_AT_A_TIME or len(lots[-1]) >= _ORDERS_AT_A_TIME):
+            lot = lots[-1]
+            if lot and (
+                rows + size > _ROWS_AT_A_TIME
+                or len(lot) >= _ORDERS_AT_A_TIME
+                or (apart and order.start_us - lot[0].start_us > _NEAR_US)
+            ):
                 lots.append([])
                 rows = 0.0
             lots[-1].append(order)

@@ -13,7 +13,7 @@ keeps two from deriving at once: whoever comes second reads what the first has l
 
 from __future__ import annotations
 
-import json
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -51,13 +51,15 @@ class Change:
 class Order:
     """What to make: *needs* of inputs (series and span), and *make*, which gets a track for each of
     them and the time since when all their raw readings are there, and returns what the derived
-    series *series_id* holds.  *propagates* tells that other series are derived from this one.
+    series *series_id* holds.  *propagates* tells that other series are derived from this one,
+    *start_us* where its span begins.
     """
 
     series_id: int
     needs: Sequence[tuple[int, Need]]
     make: Callable[[Sequence[Track], int], Made | None]
     propagates: bool = False
+    start_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ class DerivedStore:
         """Ask for derived series to be made anew: by their number [first, last] in microseconds."""
 
         async def write(connection: Connection) -> None:
-            await _note(connection, True, [(one, *span) for one, span in spans.items()])
+            await _order(connection, [(one, *span) for one, span in spans.items()])
 
         await self._pool.run(write)
 
@@ -105,7 +107,7 @@ class DerivedStore:
         """
 
         async def write(connection: Connection) -> None:
-            await _note(connection, False, [(one, *span) for one, span in spans.items()])
+            await _note(connection, [(one, *span) for one, span in spans.items()])
 
         await self._pool.run(write)
 
@@ -134,7 +136,7 @@ class DerivedStore:
                         raise psycopg.Rollback  # another one has followed these meanwhile
                 fresh = await _make(connection, orders, now_us) if orders else Batch.empty()
                 if redo:
-                    await _note(connection, True, redo)
+                    await _order(connection, redo)
             return fresh
 
         return await self._pool.run(work, within_s=60.0)
@@ -162,18 +164,18 @@ class DerivedStore:
 
         async def write(connection: Connection) -> None:
             async with connection.transaction():
-                for one, how in made.items():
-                    await connection.execute(
-                        _SQL["record"],
-                        {
-                            "series_id": one,
-                            "formula": how.formula,
-                            "version": how.version,
-                            "definition": Jsonb(json.loads(json.dumps(how.definition))),
-                            "made_from": instant(from_us),
-                        },
-                    )
-                await _note(connection, True, [(one, from_us, last_us) for one in made])
+                rows = [
+                    {
+                        "series_id": one,
+                        "formula": how.formula,
+                        "version": how.version,
+                        "definition": how.definition,
+                    }
+                    for one, how in made.items()
+                ]
+                arguments = {"rows": Jsonb(rows), "made_from": instant(from_us)}
+                await connection.execute(_SQL["record"], arguments)
+                await _order(connection, [(one, from_us, last_us) for one in made])
 
         await self._pool.run(write)
 
@@ -184,7 +186,7 @@ class DerivedStore:
 
 
 _SQL = statements("derived")
-_AT_A_TIME = 200  # of orders to redo in a row of the queue
+_AT_A_TIME = 200  # series in a row of the queue
 
 
 def _change(
@@ -202,19 +204,21 @@ def _change(
     return Change(number, redo, series_ids, first_us, last_us)
 
 
-async def _note(connection: Connection, redo: bool, spans: Sequence[tuple[int, int, int]]) -> None:
-    """Add (series, first, last) to the queue; a long list as several rows."""
-    # An order to redo is worked off a piece at a time, so each series has a row of its own.
-    size = 1 if redo else _AT_A_TIME
-    for start in range(0, len(spans), size):
-        series_ids, first_us, last_us = zip(*spans[start : start + size], strict=True)
-        arguments = {
-            "redo": redo,
-            "series_ids": list(series_ids),
-            "first_us": list(first_us),
-            "last_us": list(last_us),
-        }
-        await connection.execute(_SQL["note"], arguments)
+async def _note(connection: Connection, spans: Sequence[tuple[int, int, int]]) -> None:
+    """Add (series, first, last) of changed readings to the queue; a long list as several rows."""
+    for start in range(0, len(spans), _AT_A_TIME):
+        await connection.execute(_SQL["note"], _columns(spans[start : start + _AT_A_TIME]))
+
+
+async def _order(connection: Connection, spans: Sequence[tuple[int, int, int]]) -> None:
+    """Add (series, first, last) of derived series to be made anew to the queue."""
+    if spans:
+        await connection.execute(_SQL["order_redo"], _columns(spans))
+
+
+def _columns(spans: Sequence[tuple[int, int, int]]) -> dict[str, list[int]]:
+    series_ids, first_us, last_us = zip(*spans, strict=True)
+    return {"series_ids": list(series_ids), "first_us": list(first_us), "last_us": list(last_us)}
 
 
 async def _make(connection: Connection, orders: Sequence[Order], now_us: int) -> Batch:
@@ -223,6 +227,15 @@ async def _make(connection: Connection, orders: Sequence[Order], now_us: int) ->
     whole_from = await _whole_from(
         connection, {one for one, _ in needs} | {order.series_id for order in orders}
     )
+    # In a thread: many orders are a second of arithmetic, and readings go on arriving meanwhile.
+    made = await asyncio.to_thread(_made, orders, tracks, whole_from)
+    stored = await _read(connection, [(order.series_id, Need(*one.span)) for order, one in made])
+    return await _replace(connection, await asyncio.to_thread(_difference, made, stored, now_us))
+
+
+def _made(
+    orders: Sequence[Order], tracks: Sequence[Track], whole_from: Mapping[int, int]
+) -> list[tuple[Order, Made]]:
     made: list[tuple[Order, Made]] = []
     position = 0
     for order in orders:
@@ -232,8 +245,7 @@ async def _make(connection: Connection, orders: Sequence[Order], now_us: int) ->
         found = order.make(own, max(whole_from.get(one, LONG_AGO_US) for one in involved))
         if found is not None:
             made.append((order, found))
-    stored = await _read(connection, [(order.series_id, Need(*one.span)) for order, one in made])
-    return await _replace(connection, made, stored, now_us)
+    return made
 
 
 async def _read(connection: Connection, needs: Sequence[tuple[int, Need]]) -> list[Track]:
@@ -255,42 +267,49 @@ async def _whole_from(connection: Connection, series_ids: set[int]) -> dict[int,
     return {one: us async for one, us in cursor if us is not None}
 
 
-async def _replace(
-    connection: Connection,
-    made: Sequence[tuple[Order, Made]],
-    stored: Sequence[Track],
-    now_us: int,
-) -> Batch:
-    """Bring what is stored to what was made; touch nothing that is the same already."""
-    fresh: list[Batch] = []
-    gone_ids: list[int] = []
-    gone_us: list[int] = []
-    changed: list[tuple[int, int, int]] = []
+@dataclass(slots=True)
+class _Difference:
+    """Readings to remove (by series and time) and to write, and what that changes for others."""
+
+    fresh: list[Batch] = field(default_factory=list)
+    gone_ids: list[int] = field(default_factory=list)
+    gone_us: list[int] = field(default_factory=list)
+    changed: list[tuple[int, int, int]] = field(default_factory=list)
+
+
+def _difference(
+    made: Sequence[tuple[Order, Made]], stored: Sequence[Track], now_us: int
+) -> _Difference:
+    """Return what brings *stored* to *made*; nothing of what is the same already."""
+    out = _Difference()
     for (order, one), old in zip(made, stored, strict=True):
-        new = one.track
-        kept_old, kept_new = _alike(old, new)
+        kept_old, kept_new = _alike(old, one.track)
         moments = old.at_us[~kept_old]
-        gone_ids += [order.series_id] * len(moments)
-        gone_us += moments.tolist()
-        rows = new.take(~kept_new)
-        fresh.append(_batch(order.series_id, rows, now_us))
+        rows = one.track.take(~kept_new)
+        out.gone_ids += [order.series_id] * len(moments)
+        out.gone_us += moments.tolist()
+        out.fresh.append(_batch(order.series_id, rows, now_us))
         touched = np.concatenate([moments, rows.at_us])
         if order.propagates and len(touched):
-            changed.append((order.series_id, int(touched.min()), int(touched.max())))
-    if gone_us:
+            out.changed.append((order.series_id, int(touched.min()), int(touched.max())))
+    return out
+
+
+async def _replace(connection: Connection, difference: _Difference) -> Batch:
+    if difference.gone_us:
         arguments = {
-            "series_ids": gone_ids,
-            "at": [instant(us) for us in gone_us],
-            "first": instant(min(gone_us)),
-            "last": instant(max(gone_us)),
+            "series_ids": difference.gone_ids,
+            "at": [instant(us) for us in difference.gone_us],
+            "first": instant(min(difference.gone_us)),
+            "last": instant(max(difference.gone_us)),
         }
         await connection.execute(_SQL["remove"], arguments)
     # Two spans of one series may both tell of the reading between them, and tell the same.
-    batch, _ = Batch.concatenate(fresh).sorted_unique()
+    batch, _ = Batch.concatenate(difference.fresh).sorted_unique()
     if len(batch):
         await copy_readings(connection, batch)
-    if changed:
-        await _note(connection, False, changed)
+    if difference.changed:
+        await _note(connection, difference.changed)
     return batch
 
 

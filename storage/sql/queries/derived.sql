@@ -16,9 +16,17 @@ ORDER BY id
 LIMIT %(limit)s;
 
 -- name: note
--- Remember what has changed, or is to be made anew.
+-- Remember what has changed.
+INSERT INTO changed_spans (series_ids, first_us, last_us)
+VALUES (%(series_ids)s, %(first_us)s, %(last_us)s);
+
+-- name: order_redo
+-- Remember what is to be made anew. Worked off a piece at a time, so each series has a row of its own.
 INSERT INTO changed_spans (redo, series_ids, first_us, last_us)
-VALUES (%(redo)s, %(series_ids)s, %(first_us)s, %(last_us)s);
+SELECT true, ARRAY[one.series_id], ARRAY[one.first_us], ARRAY[one.last_us]
+FROM unnest(
+    %(series_ids)s::integer [], %(first_us)s::bigint [], %(last_us)s::bigint []
+) AS one (series_id, first_us, last_us);
 
 -- name: forget
 -- Changes that everything derived has followed.
@@ -117,8 +125,9 @@ FROM derivations
 ORDER BY series_id ASC, recorded_at DESC;
 
 -- name: record
--- How a derived series is made from now on, and from when on its values are made so.
+-- How derived series are made from now on, and from when on their values are made so.
 INSERT INTO derivations (series_id, recorded_at, formula, version, definition, made_from)
-VALUES (
-    %(series_id)s, clock_timestamp(), %(formula)s, %(version)s, %(definition)s, %(made_from)s
+SELECT made.series_id, clock_timestamp(), made.formula, made.version, made.definition, %(made_from)s
+FROM jsonb_to_recordset(%(rows)s) AS made (
+    series_id integer, formula text, version integer, definition jsonb
 );
