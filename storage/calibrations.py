@@ -270,7 +270,8 @@ async def _correct(connection: Connection) -> Corrected | None:
     count = (await connection.execute(_SQL["correct"], {**job, **span})).rowcount
     done = {"id": job["id"], "done_to": end, "readings": count}
     await connection.execute(_SQL["note_done"], done)
-    first_us, last_us = microseconds(start), microseconds(end) - 1
+    last = await (await connection.execute(_SQL["last_reading"], {**job, **span})).fetchone()
+    first_us, last_us = microseconds(start), microseconds(last[0] if last else start)
     noted = {"series_id": job["series_id"], "first_us": first_us, "last_us": last_us}
     await connection.execute(_SQL["note_changed"], noted)
     return Corrected(job["series_id"], first_us, last_us + 1, count)

@@ -116,6 +116,15 @@ WHERE
     AND observed_at >= %(done_to)s
     AND observed_at < %(ending)s;
 
+-- name: last_reading
+-- Where those that a piece has corrected end.
+SELECT max(observed_at) AS observed_at
+FROM readings
+WHERE
+    series_id = %(series_id)s
+    AND observed_at >= %(start)s
+    AND observed_at < %(end)s;
+
 -- name: correct
 -- Readings of one series in a span, from their old line to the new one. What a person entered was never on
 -- a line. 2 is the bit of the physical range, 4194304 that of manual entry.
