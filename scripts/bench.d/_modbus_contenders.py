@@ -46,6 +46,7 @@ from ingest.pipeline import DecoderSource, Pipeline  # noqa: E402
 from ingest.spool import Spool  # noqa: E402
 
 WARM_UP_S = 1.0
+SETTLE_S = 0.05  # at first there are the replies that came while the loop did not turn
 END_WITHIN_S = 10.0
 AT_ONCE_S = 0.001  # an interval that is always over: the next poll follows the reply
 
@@ -208,8 +209,10 @@ class Collecting:
 
     def work(self) -> Work:
         """Return what it has done so far."""
+        counters = [bus.counters for bus in self.collector.status()]
         failures = sum(
-            bus.counters.requests - bus.counters.replies for bus in self.collector.status()
+            one.timeouts + one.garbled + one.mismatches + one.refusals + one.losses
+            for one in counters
         )
         return Work(self.sink.readings, self.sink.wrong, failures)
 
@@ -297,6 +300,7 @@ def serve(contender: AbstractAsyncContextManager[Callable[[], Work]]) -> None:
             if life.done():
                 break  # of an error, which is raised below
             look = looks[0]
+            runner.run(asyncio.sleep(SETTLE_S))
             before, cpu_s, began_s = look().points, time.process_time(), time.perf_counter()
             runner.run(asyncio.sleep(float(line)))
             took_s = time.perf_counter() - began_s

@@ -8,7 +8,8 @@ Simulated slaves in other processes, each on a port of its own.  Four measuremen
 * full speed: the collector does the same, and every poll is checked, stamped, put durably into the
   spool, decoded, converted and judged; readings are counted where the database would take them.
   The two work in turns, each in a process of its own, with as many connections to the same slaves;
-  the ratio is the median of neighbours.
+  `ratio` is the median of neighbours, `ratio_of_cpu` that of the CPU time a point, which a busy
+  machine sways less.
 * sustained: the collector reads every slave once a second; CPU, memory, drift of the grid.
 * requests: all shipped profiles on one bus; requests a cycle on the wire against the fewest that
   any legal plan can have.
@@ -130,13 +131,13 @@ def full_speed(ports: Sequence[int], options: argparse.Namespace) -> dict[str, f
     """Return the figures of the collector and of pymodbus alone, taken in turns.
 
     A machine that others use is faster in one second than in the next, so the two work in short
-    stretches, ABBA ABBA ..., and what counts is the median of the ratios of neighbours.
+    stretches, ABBA ABBA ..., and what counts is the median of the ratios within each ABBA.
     """
     names = ("collector", "bare")
     contenders = {name: Contender(name, ports, options.registers) for name in names}
     pairs: list[dict[str, dict[str, float]]] = []
     try:
-        for turn in range(options.pairs):
+        for turn in range(2 * options.rounds):
             order = names if turn % 2 else names[::-1]
             pairs.append({name: contenders[name].work(options.seconds) for name in order})
     finally:
@@ -144,7 +145,7 @@ def full_speed(ports: Sequence[int], options: argparse.Namespace) -> dict[str, f
             contender.close()
     rates = {name: np.array([pair[name]["points_per_s"] for pair in pairs]) for name in names}
     used = {name: np.array([pair[name]["cpu"] for pair in pairs]) for name in names}
-    ratios = rates["collector"] / rates["bare"]
+    ratios = _by_two(rates["collector"]) / _by_two(rates["bare"])
     low, middle, high = np.percentile(ratios, (25, 50, 75))
     cpu_us = {name: np.median(used[name] / rates[name]) * 1e6 for name in names}
     return {
@@ -152,11 +153,17 @@ def full_speed(ports: Sequence[int], options: argparse.Namespace) -> dict[str, f
         "bare_points_per_s": round(float(np.median(rates["bare"]))),
         "ratio": round(float(middle), 3),
         "ratio_quartiles": [round(float(low), 3), round(float(high), 3)],
-        "pairs": len(pairs),
+        "ratio_of_cpu": round(float(cpu_us["bare"] / cpu_us["collector"]), 3),
+        "stretches": 2 * len(pairs),
         "cpu_us_per_point": round(float(cpu_us["collector"]), 3),
         "bare_cpu_us_per_point": round(float(cpu_us["bare"]), 3),
         "wrong": int(pairs[-1]["collector"]["wrong"]),
     }
+
+
+def _by_two(rates: np.ndarray) -> np.ndarray:
+    """Return the sums of both stretches of a contender in each ABBA."""
+    return rates.reshape(-1, 2).sum(axis=1)
 
 
 # ---- a second at a time ---------------------------------------------------------------------
@@ -279,7 +286,7 @@ async def measure(options: argparse.Namespace) -> dict[str, object]:
     loads = [os.getloadavg()[0]]
     slaves = SlaveProcesses(options.slaves, options.registers, options.processes)
     try:
-        say(f"collector and bare loop in turns, {options.pairs} x {options.seconds:g} s each ...")
+        say(f"collector and bare loop in turns, {2 * options.rounds} x {options.seconds:g} s ...")
         fast = await asyncio.to_thread(full_speed, slaves.ports, options)
         say(f"    {fast['points_per_s']:,} and {fast['bare_points_per_s']:,} points/s")
         loads.append(os.getloadavg()[0])
@@ -308,8 +315,8 @@ def main() -> None:
     parser.add_argument("--slaves", type=int, default=100)
     parser.add_argument("--registers", type=int, default=100)
     parser.add_argument("--processes", type=int, default=2, help="processes of slaves")
-    parser.add_argument("--pairs", type=int, default=40, help="how often each of the two works")
-    parser.add_argument("--seconds", type=float, default=0.5, help="how long, each time")
+    parser.add_argument("--rounds", type=int, default=40, help="how often ABBA, A bare, B ours")
+    parser.add_argument("--seconds", type=float, default=0.25, help="how long each stretch")
     parser.add_argument("--steady-seconds", type=float, default=20.0)
     figures = asyncio.run(measure(parser.parse_args()))
     if "--json" in sys.argv:
