@@ -62,12 +62,12 @@ def test_a_planting_says_crop_and_stages():
         ", planting: {crop: tomato, variety: 粉, planted_on: 2026-02-20, ends_on: 2026-07-10,"
         " stages: [{name: seedling, on: 2026-02-20}, {name: flowering, on: 2026-04-05}]}"
     )
-    stages = (
+    expected = (
         PlantedStage("seedling", date(2026, 2, 20)),
         PlantedStage("flowering", date(2026, 4, 5)),
     )
     assert growing(house=house).planted == (
-        Planted("h1", "tomato", "粉", date(2026, 2, 20), date(2026, 7, 10), stages),
+        Planted("h1", "tomato", "粉", date(2026, 2, 20), date(2026, 7, 10), expected),
     )
     house = stages("name: a, degree_days: 0", "name: b, degree_days: 9.5")
     (planted,) = growing(house=house).planted
