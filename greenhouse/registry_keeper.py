@@ -95,8 +95,8 @@ class RegistryKeeper:
         archive = await self._store.load(include_retired=True)
         registry = await self._store.load()
         self.edition = await self._pool.run(schema_edition)
-        self._note(None)
         await self._adopt(registry, archive)
+        self._note(None)  # not before: who is told that all is well asks for the registry next
         try:
             await asyncio.to_thread(self._cache.write_bytes, msgspec.json.encode(registry))
         except OSError as error:
