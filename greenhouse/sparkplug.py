@@ -10,7 +10,7 @@ from pathlib import Path
 
 from api.health import EdgeHealth
 from devices.registry import Registry
-from devices.sparkplug import PAYLOAD, SparkplugEntry, addresses
+from devices.sparkplug import PAYLOAD, SparkplugEntry, addresses, read_address
 from ingest.collector import GapLedger
 from ingest.counters import Counters
 from ingest.mqtt.settings import MqttSettings
@@ -135,10 +135,14 @@ class SparkplugRoom:
                 _log.warning("sparkplug: %s: %s", address, text)
 
     def health(self) -> tuple[EdgeHealth, ...]:
-        """Return how every edge node and every device of it is."""
+        """Return how the devices that we know are, and the edge nodes that they are behind."""
+        known = self._addresses()
+        found = (read_address(address) for address in known)
+        wanted = known | {f"{one.group}/{one.node}" for one in found if one is not None}
         return tuple(
             EdgeHealth(one.address, one.online, one.since_us, self._reason(one))
             for one in self.inlet.status()
+            if one.address in wanted
         )
 
     def _reason(self, status: PartyStatus) -> str:
