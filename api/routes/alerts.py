@@ -259,7 +259,7 @@ async def act_on_alert(
     moved on since the version in `If-Match`; nothing has changed then.
     """
     body = b"{}"
-    if request.headers.get("content-length") != "0" or "content-type" in request.headers:
+    if _has_body(request):
         body = await json_body(request, MOST_BODY_BYTES, services.settings.limits.body_timeout_s)
     deed = _deed(action, decoded(body or b"{}", _deeds, _BAD_DEED), x_actor)
     version = _version(if_match)
@@ -278,6 +278,12 @@ async def act_on_alert(
         raise not_kept(error) from error
     response.headers["ETag"] = f'"{kept.version}"'
     return writer_of(services).alert(kept)
+
+
+def _has_body(request: Request) -> bool:
+    """Tell whether a body is announced; one that is empty says nothing, whatever its type."""
+    headers = request.headers
+    return headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
 
 
 _NOTE_NEEDED = {
