@@ -19,6 +19,7 @@ from storage.errors import StorageError
 _log = logging.getLogger(__name__)
 
 _EVERY_S = 0.5
+_PAUSE_S = 1.0  # after something went wrong
 _CHANGES_AT_A_TIME = 500
 _REDO_AT_A_TIME = 10
 _BACKFILL_US = 31 * 86_400_000_000
@@ -57,19 +58,26 @@ class DerivationKeeper:
     async def run(self) -> None:
         """Run until cancelled; while the database is away nothing is lost, only late."""
         while True:
+            busy, problem = False, ""
             try:
                 busy = await self.step()
             except StorageError as error:
-                busy = False
+                problem = str(error)
+            except Exception as error:  # what cannot be derived must not end what is measured
+                problem = f"{type(error).__name__}: {error}"
                 if not self.problem:
-                    _log.warning("derived series wait: %s", error)
-                self.problem = str(error)
-            else:
-                if self.problem:
-                    _log.info("derived series are followed again")
-                self.problem = ""
+                    _log.exception("derived series cannot be followed")
+            self._note(problem)
             if not busy:
-                await asyncio.sleep(_EVERY_S)
+                await asyncio.sleep(_PAUSE_S if problem else _EVERY_S)
+
+    def _note(self, problem: str) -> None:
+        """Say it once when derived series have to wait, and once when they go on."""
+        if problem and not self.problem:
+            _log.warning("derived series wait: %s", problem)
+        elif self.problem and not problem:
+            _log.info("derived series are followed again")
+        self.problem = problem
 
     async def step(self) -> bool:
         """Do what is to be done now, or a part of it; return whether there may be more."""

@@ -547,3 +547,17 @@ async def test_a_database_that_goes_away_in_the_middle_leaves_nothing_missing(
         await asyncio.gather(task, return_exceptions=True)
     assert_alike(await base.read(VPD), slow_vpd(rows[TEMPERATURE], rows[HUMIDITY]))
     assert_alike(await base.read(ADDED), slow_increase(rows[TOTAL]))
+
+
+async def test_a_formula_that_fails_ends_nothing_and_is_tried_again(base: Base, eventually):
+    await base.write(base.rows(TEMPERATURE, [(0, 20.0, 0)]), base.rows(HUMIDITY, [(S, 60.0, 0)]))
+    whole = base.registry
+    base.registry = None  # a mistake of ours, in the middle of it
+    task = asyncio.create_task(base.keeper.run())
+    await eventually(lambda: base.keeper.problem.startswith("AttributeError"), timeout_s=20)
+    base.registry = whole
+    await eventually(lambda: not base.keeper.problem, timeout_s=20)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await base.settle()
+    assert list(await base.read(VPD)) == [S]
