@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator
 from enum import IntEnum
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 import msgspec
 
@@ -97,33 +97,26 @@ _UINT32, _UINT64 = (1 << 32) - 1, (1 << 64) - 1
 _QUALITY, _UNIT = "Quality", "engUnit"
 
 
-class _Field(NamedTuple):
-    """A field as found: *number* is a varint's value or the bits of a fixed one.
+_Field = tuple[int, int, int, int, int]
+"""A field as found: key, wire type, number (of a varint), start and end of its content.
 
-    *start* and *end* enclose its content, the key left out, the length too.
-    """
-
-    key: int
-    wire: int
-    number: int
-    start: int
-    end: int
+A plain tuple, for there are many of them.
+"""
 
 
 def read_payload(data: bytes) -> Payload:
     """Read one message; raise `DecodeError` where it is no protobuf, naming the byte."""
     at_ms = seq = None
     metrics: list[Metric] = []
-    for field in _fields(data, 0, len(data)):
-        match field.key, field.wire:
-            case 1, 0:
-                at_ms = field.number
-            case 2, 2:
-                metrics.append(_metric(data, field.start, field.end))
-            case 3, 0:
-                seq = field.number
-            case 4, 2:
-                _text(data, field)
+    for key, wire, number, start, end in _fields(data, 0, len(data)):
+        if key == 2 and wire == _LENGTH:
+            metrics.append(_metric(data, start, end))
+        elif key == 1 and wire == _VARINT:
+            at_ms = number
+        elif key == 3 and wire == _VARINT:
+            seq = number
+        elif key == 4 and wire == _LENGTH:
+            _text(data, start, end)
     return Payload(at_ms, tuple(metrics), seq)
 
 
@@ -137,26 +130,26 @@ def _metric(data: bytes, start: int, end: int) -> Metric:
     value: int | float | bool | str | None = None
     keys: list[str] = []
     properties: list[int | str | None] = []
-    for field in _fields(data, start, end):
-        match field.key, field.wire:
-            case 1, 2:
-                name = _text(data, field)
-            case 2, 0:
-                alias = field.number
-            case 3, 0:
-                at_ms = field.number
-            case 4, 0:
-                datatype = field.number & _UINT32
-            case 5, 0:
-                historical = field.number != 0
-            case 6, 0:
-                transient = field.number != 0
-            case 7, 0:
-                null = field.number != 0
-            case 9, 2:
-                _properties(data, field, keys, properties)
-            case key, wire if _WIRE_OF_VALUE.get(key) == wire:
-                kind, value = key, _value(data, field)
+    for key, wire, number, begin, stop in _fields(data, start, end):
+        if _WIRE_OF_VALUE.get(key) == wire:
+            kind, value = key, _value(data, key, number, begin, stop)
+        elif wire == _VARINT:
+            if key == 2:
+                alias = number
+            elif key == 3:
+                at_ms = number
+            elif key == 4:
+                datatype = number & _UINT32
+            elif key == 5:
+                historical = number != 0
+            elif key == 6:
+                transient = number != 0
+            elif key == 7:
+                null = number != 0
+        elif key == 1 and wire == _LENGTH:
+            name = _text(data, begin, stop)
+        elif key == 9 and wire == _LENGTH:
+            _properties(data, begin, stop, keys, properties)
     known = dict(zip(keys, properties, strict=False))
     quality, unit = known.get(_QUALITY), known.get(_UNIT)
     return Metric(
@@ -175,84 +168,98 @@ def _metric(data: bytes, start: int, end: int) -> Metric:
     )
 
 
-_WIRE_OF_VALUE: dict[int, int] = {
-    ValueField.INT: _VARINT,
-    ValueField.LONG: _VARINT,
-    ValueField.FLOAT: _FIXED32,
-    ValueField.DOUBLE: _FIXED64,
-    ValueField.BOOLEAN: _VARINT,
-    ValueField.STRING: _LENGTH,
-    ValueField.BYTES: _LENGTH,
-    ValueField.DATA_SET: _LENGTH,
-    ValueField.TEMPLATE: _LENGTH,
-    ValueField.EXTENSION: _LENGTH,
+_WIRE_OF_VALUE = {
+    int(ValueField.INT): _VARINT,
+    int(ValueField.LONG): _VARINT,
+    int(ValueField.FLOAT): _FIXED32,
+    int(ValueField.DOUBLE): _FIXED64,
+    int(ValueField.BOOLEAN): _VARINT,
+    int(ValueField.STRING): _LENGTH,
+    int(ValueField.BYTES): _LENGTH,
+    int(ValueField.DATA_SET): _LENGTH,
+    int(ValueField.TEMPLATE): _LENGTH,
+    int(ValueField.EXTENSION): _LENGTH,
 }
 
 
-def _value(data: bytes, field: _Field) -> int | float | bool | str | None:
-    match field.key:
-        case ValueField.INT:
-            return field.number & _UINT32
-        case ValueField.LONG:
-            return field.number
-        case ValueField.FLOAT:
-            number: float = _FLOAT.unpack_from(data, field.start)[0]
+def _value(
+    data: bytes, key: int, number: int, start: int, end: int
+) -> int | float | bool | str | None:
+    match key:
+        case 10:
+            return number & _UINT32
+        case 11:
             return number
-        case ValueField.DOUBLE:
-            number = _DOUBLE.unpack_from(data, field.start)[0]
-            return number
-        case ValueField.BOOLEAN:
-            return field.number != 0
-        case ValueField.STRING:
-            return _text(data, field)
+        case 12:
+            real: float = _FLOAT.unpack_from(data, start)[0]
+            return real
+        case 13:
+            real = _DOUBLE.unpack_from(data, start)[0]
+            return real
+        case 14:
+            return number != 0
+        case 15:
+            return _text(data, start, end)
         case _:
             return None
 
 
 def _properties(
-    data: bytes, field: _Field, keys: list[str], values: list[int | str | None]
+    data: bytes, start: int, end: int, keys: list[str], values: list[int | str | None]
 ) -> None:
     """Add the keys of a property set, and of its values those that are a number or a text."""
-    for inner in _fields(data, field.start, field.end):
-        match inner.key, inner.wire:
-            case 1, 2:
-                keys.append(_text(data, inner))
-            case 2, 2:
-                values.append(_property(data, inner))
+    for key, wire, _, begin, stop in _fields(data, start, end):
+        if key == 1 and wire == _LENGTH:
+            keys.append(_text(data, begin, stop))
+        elif key == 2 and wire == _LENGTH:
+            values.append(_property(data, begin, stop))
 
 
-def _property(data: bytes, field: _Field) -> int | str | None:
+def _property(data: bytes, start: int, end: int) -> int | str | None:
     value: int | str | None = None
     null = False
-    for inner in _fields(data, field.start, field.end):
-        match inner.key, inner.wire:
+    for key, wire, number, begin, stop in _fields(data, start, end):
+        match key, wire:
             case 2, 0:
-                null = inner.number != 0
+                null = number != 0
             case 3, 0:
-                value = inner.number & _UINT32
+                value = number & _UINT32
             case 4, 0:
-                value = inner.number
+                value = number
             case 8, 2:
-                value = _text(data, inner)
+                value = _text(data, begin, stop)
             case (5, 5) | (6, 1) | (7, 0) | (9 | 10 | 11, 2):
                 value = None  # Of the oneof the last counts, and this one is of no use to us.
     return None if null else value
 
 
 def _fields(data: bytes, start: int, end: int) -> Iterator[_Field]:
+    """Yield the fields between two bytes, in their order; raise `DecodeError` for what is none."""
     at = start
     while at < end:
         begin = at
-        tag, at = _varint(data, at, end)
+        tag = data[at]
+        if tag < 0x80:  # one byte, as nearly always
+            at += 1
+        else:
+            tag, at = _varint(data, at, end)
         key, wire = tag >> 3, tag & 7
         if not key or tag > _UINT32:
             _fail(begin, f"field number {key}", "1 to 536870911")
         number, content = 0, at
         if wire == _VARINT:
-            number, at = _varint(data, at, end)
+            if at < end and data[at] < 0x80:
+                number = data[at]
+                at += 1
+            else:
+                number, at = _varint(data, at, end)
         elif wire == _LENGTH:
-            length, content = _varint(data, at, end)
-            at = content + length
+            if at < end and data[at] < 0x80:
+                content = at + 1
+                at = content + data[at]
+            else:
+                length, content = _varint(data, at, end)
+                at = content + length
         elif wire == _FIXED64:
             at += 8
         elif wire == _FIXED32:
@@ -261,7 +268,7 @@ def _fields(data: bytes, start: int, end: int) -> Iterator[_Field]:
             _fail(begin, f"wire type {wire}", "0, 1, 2 or 5")
         if at > end:
             _fail(begin, f"a field of {at - content} bytes", f"at most {end - content}")
-        yield _Field(key, wire, number, content, at)
+        yield key, wire, number, content, at
 
 
 def _varint(data: bytes, at: int, end: int) -> tuple[int, int]:
@@ -280,11 +287,11 @@ def _varint(data: bytes, at: int, end: int) -> tuple[int, int]:
     _fail(begin, "half of a number", "all of it")
 
 
-def _text(data: bytes, field: _Field) -> str:
+def _text(data: bytes, start: int, end: int) -> str:
     try:
-        return data[field.start : field.end].decode()
+        return data[start:end].decode()
     except UnicodeDecodeError as error:
-        where = field.start + error.start
+        where = start + error.start
         got = f"0x{data[where]:02x} ({error.reason})"
         raise DecodeError("E-UTF8", f"byte {where}: got {got}, expected UTF-8") from error
 
