@@ -92,14 +92,16 @@ class DerivationKeeper:
         pieces = [Piece(one, span) for one, some in spans.items() for span in some]
         if not pieces and not changes and not redo:
             return False
-        await self._make(plan, pieces, [one.id for one in (*changes, *redo)], now_us)
+        if not await self._make(plan, pieces, [one.id for one in (*changes, *redo)], now_us):
+            return True  # another process took part of it: look again
         for one in told:
             self._later.pop(one, None)
         return len(changes) == _CHANGES_AT_A_TIME or bool(redo)
 
     async def _make(
         self, plan: DerivationPlan, pieces: Sequence[Piece], forget: Sequence[int], now_us: int
-    ) -> None:
+    ) -> bool:
+        """Make *pieces* and forget the changes; tell whether nobody else was at it."""
         orders: list[Order] = []
         left: list[tuple[int, int, int]] = []
         for piece in pieces:
@@ -111,7 +113,9 @@ class DerivationKeeper:
         for lot in lots[:-1]:
             self._offer(await self._store.rework(lot, now_us))
         # Only with the last of it are the changes forgotten.
-        self._offer(await self._store.rework(lots[-1], now_us, forget, left))
+        fresh = await self._store.rework(lots[-1], now_us, forget, left)
+        self._offer(fresh)
+        return fresh is not None
 
     async def _current(self) -> DerivationPlan:
         """Return the plan; a new one records how its series are made and orders what is missing."""
@@ -174,7 +178,9 @@ class DerivationKeeper:
                 spans[one] = joined(past)
         return told
 
-    def _offer(self, fresh: Batch) -> None:
+    def _offer(self, fresh: Batch | None) -> None:
+        if fresh is None:
+            return
         # A period that goes on is told, not judged: 3 mol at nine in the morning is no dark day.
         fresh = fresh.take(fresh.quality & Quality.PROVISIONAL == 0)
         is_new = fresh.observed_at_us > self._now_us() - _FRESH_US

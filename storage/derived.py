@@ -117,15 +117,16 @@ class DerivedStore:
         now_us: int,
         forget: Sequence[int] = (),
         redo: Sequence[tuple[int, int, int]] = (),
-    ) -> Batch:
+    ) -> Batch | None:
         """Do *orders*, forget the changes *forget*, and return the readings that are new or other.
 
         *redo* (series, first, last) is put at the end of the queue: what is left of a long span.
-        All of it happens or nothing; nothing when somebody else has followed *forget* meanwhile.
+        All of it happens or nothing: nothing, and None is returned, when somebody else has followed
+        some of *forget* meanwhile.
         """
 
-        async def work(connection: Connection) -> Batch:
-            fresh = Batch.empty()
+        async def work(connection: Connection) -> Batch | None:
+            fresh: Batch | None = None
             async with connection.transaction():
                 await connection.execute(_SQL["lock"])
                 if await self._aggregates(connection):

@@ -502,7 +502,7 @@ async def test_of_two_that_follow_the_same_change_one_does_it(base: Base):
     changes = await store.pending(10)
     first = await store.rework([], NOW, [one.id for one in changes])
     second = await store.rework([], NOW, [one.id for one in changes], [(1, 0, 1)])
-    assert (len(first), len(second), await store.pending(10, redo=True)) == (0, 0, [])
+    assert (len(first), second, await store.pending(10, redo=True)) == (0, None, [])
 
 
 async def test_nothing_is_noted_of_a_batch_that_is_not_stored(base: Base):
