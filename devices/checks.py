@@ -25,6 +25,7 @@ from devices.series import Series
 
 _INF = float("inf")
 _OFF = Literal["off"]
+_USUAL_AGE_S = 30 * 86400.0  # what a device may bring unless its entry says otherwise
 _SCOPES = ("quantity", "site", "device", "series")
 
 
@@ -219,19 +220,23 @@ def shipped_checks() -> ShippedChecks:
 def limits_of(registry: Registry, checks: Checks) -> Iterator[tuple[Series, Limits]]:
     """Yield every series of *registry* with its limits, the same object for equal ones."""
     shipped = shipped_checks().limits
-    made: dict[tuple[str, tuple[int, ...]], Limits] = {}
+    made: dict[tuple[str, tuple[int, ...], float], Limits] = {}
     above = {
         site.code: {one.code: depth for depth, one in enumerate(registry.ancestors(site.code))}
         for site in registry.sites
     }
     for series in registry.series.values():
         ranks = _ranked(series, checks.entries, above.get(series.site, {}))
-        key = (series.quantity, ranks)
+        # Who lets a device bring readings that old does not doubt its clock for it.
+        max_age_s = registry.device[series.device].max_age_s
+        age_s = max_age_s if max_age_s > _USUAL_AGE_S else 0.0
+        key = (series.quantity, ranks, age_s)
         if key not in made:
             changes: dict[str, Any] = {}
             for index in ranks:
                 changes |= checks.entries[index].changes
             base = shipped.get(series.quantity, Limits())
+            base = replace(base, behind_s=max(base.behind_s, age_s)) if age_s else base
             made[key] = replace(base, **changes) if changes else base
         yield series, made[key]
 

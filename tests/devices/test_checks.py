@@ -82,6 +82,18 @@ def test_equal_limits_are_one_object():
     assert replace(found[0]) == found[0]
 
 
+def test_who_lets_a_device_bring_old_readings_does_not_doubt_its_clock_for_it():
+    text = SITE.replace("code: b, site: h2", "code: b, site: h2, max_age: 3650d")
+    site_file = read_site_file(text, "site.yaml")
+    found = {one.code: held for one, held in limits_of(site_file.registry, site_file.checks)}
+    assert found["b.air_temperature"].behind_s == 3650 * 86400
+    assert found["a.air_temperature"].behind_s == 7 * 86400
+    text += "checks: [{device: b, behind: 1d}]"
+    site_file = read_site_file(text, "site.yaml")
+    found = {one.code: held for one, held in limits_of(site_file.registry, site_file.checks)}
+    assert found["b.air_temperature"].behind_s == 86400
+
+
 def test_twins_are_read():
     twin = "checks: [{series: a.air_temperature, twin: b.air_temperature, within: 1.5}]"
     (one,) = read_site_file(SITE + twin, "site.yaml").checks.twins
