@@ -195,17 +195,16 @@ def test_whatever_a_stranger_describes_is_a_mapping_or_a_mistake(document):
         assert error.mistakes
 
 
+_SOUND: list[dict[str, object]] = [
+    {"path": "a", "unit": "°C", "sentinels": [0, "x"]},
+    {"path": "a.b", "key": "k1", "scale": 1e12},
+    {"path": "a[0]", "key": "k2", "scale": -1e-12, "offset": 1e308},
+    {"path": "$.b", "key": "k3", "texts": {"x": 1, "true": None}},
+    {"path": "max(a)", "key": "k4"},
+    {"path": "a[?b].b | [0]", "key": "k5"},
+]
 _SOUND_VALUES = st.lists(
-    st.sampled_from(
-        [
-            {"path": "a", "unit": "°C", "sentinels": [0, "x"]},
-            {"path": "a.b", "key": "k1", "scale": 1e12},
-            {"path": "a[0]", "key": "k2", "scale": -1e-12, "offset": 1e308},
-            {"path": "$.b", "key": "k3", "texts": {"x": 1, "true": None}},
-            {"path": "max(a)", "key": "k4"},
-            {"path": "a[?b].b | [0]", "key": "k5"},
-        ]
-    ),
+    st.sampled_from(_SOUND),
     min_size=1,
     max_size=4,
     unique_by=lambda value: value.get("key", "a"),

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devices.running_total import Course, CounterRule, accumulated, course, increments
+from devices.running_total import CounterRule, Course, accumulated, course, increments
 
 NAN = float("nan")
 U16 = CounterRule(65_536.0)

@@ -118,7 +118,8 @@ class Base:
 
     async def queued(self) -> int:
         row = await (await self.connection.execute("SELECT count(*) FROM changed_spans")).fetchone()
-        return row[0]
+        assert row is not None
+        return int(row[0])
 
     async def read(self, code: str) -> dict[int, tuple[float, int]]:
         """Return what is stored of a series: offset from START -> (value, quality)."""
@@ -214,7 +215,7 @@ def slow_light(rows: Rows) -> dict[int, float]:
 def slow_irrigations(increase: dict[int, tuple[float, int]]) -> dict[int, float]:
     """Cubic metres a mu of 1000 m²; a pause of more than 15 minutes or midnight ends one."""
     out: dict[int, float] = {}
-    start = last = None
+    start, last = 0, None
     for at, (value, quality) in sorted(increase.items()):
         if _bad(value, quality) or value <= 0:
             continue
@@ -313,8 +314,8 @@ async def test_litres_of_hours_and_days_are_right_across_a_wrap_a_restart_and_a_
         flowed.append(flowed[-1] + (7.0 if n % 90 < 20 else 0.0))
     restart = 1_710  # the meter stands at 660: far from its end
     readings = []
-    for n, litres in enumerate(flowed):
-        shown = litres % 1000 if n < restart else (litres - flowed[restart]) % 1000
+    for n, total in enumerate(flowed):
+        shown = total % 1000 if n < restart else (total - flowed[restart]) % 1000
         if not 2_000 <= n < 2_090:  # an hour and a half nobody heard of it
             readings.append((n * MINUTE + 30 * S, shown, 0))
     await base.write(base.rows(TOTAL, readings))

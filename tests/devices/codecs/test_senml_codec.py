@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import json
 from decimal import Decimal
+from typing import Any
 
 import cbor2
 import pytest
@@ -34,7 +35,7 @@ BN3 = "urn:dev:ow:10e2073a0108006:"
 TIMES4 = (0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 91, 92)
 VALUES4 = (21.2, 21.3, 21.4, 21.4, 21.5, 21.5, 21.5, 21.6, 21.7, 21.5, 21.5, 21.5)
 
-EXAMPLES = {
+EXAMPLES: dict[str, tuple[Any, Any]] = {
     "ex1, one value": (
         [{"n": OW, "u": "Cel", "v": 23.1}],
         [(OW, "Cel", NOW, 23.1)],
