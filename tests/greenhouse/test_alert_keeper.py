@@ -215,8 +215,10 @@ async def test_a_database_that_is_away_delays_no_alert_and_has_it_afterwards(bas
         with pytest.raises(DatabaseUnavailable):
             await process.desk.alert("0" * 32)
         await eventually(lambda: "database" in process.keeper.status().problem)
+    await base.write(hot)  # as the spool does when the database is back
     async with base.process() as process:
-        assert await eventually(process.open) == [alert]
+        await eventually(lambda: process.keeper.status().judging)
+        assert await process.open() == [alert]
         await eventually(lambda: not len(process.keeper.ledger.unsaved))
     assert await stored(base.dsn) == [(alert, "firing", ["pending", "fired", "comment"])]
 

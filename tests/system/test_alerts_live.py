@@ -319,6 +319,9 @@ def test_what_is_stored_too_late_for_memory_is_judged_again_and_wakes_nobody(
             sensor.say(begin + 60_000 * minute, 20.0)
             if minute % 15 == 14:
                 eventually(lambda count=minute + 1: house.stored() == count, timeout_s=20)
+                # Old readings are judged together, once a second.
+                judged_at = time.monotonic() + 2.5
+                eventually(lambda until=judged_at: time.monotonic() > until, timeout_s=10)
         sensor.say(begin + 600_500, 1.0)
         (alert,) = eventually(lambda: house.alerts(), timeout_s=30)
         assert (alert["rule"], alert["open"]) == ("house.frost", False)
