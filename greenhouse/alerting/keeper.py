@@ -48,6 +48,7 @@ _log = logging.getLogger(__name__)
 
 _S = 1_000_000
 _PIECE_ROWS = 20_000
+_AT_ONCE_ROWS = 200  # more than these are judged beside the loop
 _REVISED_AT_ONCE = 50
 # A reading received longer ago than the first, or observed longer ago than the second, came late:
 # a start must look for it by itself, and not only among what was received last.
@@ -112,6 +113,7 @@ class AlertKeeper:
         self._horizon_us = 0
         self._is_outdated = False
         self._late_us: dict[int, int] = {}
+        self._old: list[Batch] = []
         self._missed: _Missed | None = None
         self._book_is_read = False
         self._dropped = 0
@@ -131,6 +133,7 @@ class AlertKeeper:
         await self._begin()
         loops: Mapping[str, Callable[[], Awaitable[None]]] = {
             "hear": self._hear,
+            "old": self._judge_old_together,
             "tick": self._tick,
             "follow": self._follow,
             "store": self._store_unsaved,
@@ -354,14 +357,39 @@ class AlertKeeper:
     async def _hear(self) -> None:
         while True:
             batch = await self._listener.get_together(_PIECE_ROWS)
+            now_us = self.now_us()
+            is_old = batch.observed_at_us < now_us - _OBSERVED_LATE_US
+            if is_old.any():
+                async with self.lock:
+                    self._old.append(batch.take(is_old))
+                    await self._note_late(self._old[-1], now_us)
+                batch = batch.take(~is_old)
             for piece in _pieces(batch, _PIECE_ROWS):
                 async with self.lock:
                     await self._judge(piece)
 
+    async def _judge_old_together(self) -> None:
+        """Judge what was measured long ago once a second: each piece alone would change history."""
+        while True:
+            await asyncio.sleep(self._pace.tick_s)
+            async with self.lock:
+                await self._judge_old()
+
+    async def _judge_old(self) -> None:
+        """Judge what waits of old readings; the lock is held."""
+        old, self._old = self._old, []
+        if old:
+            for piece in _pieces(Batch.concatenate(old), _PIECE_ROWS):
+                await self._judge(piece)
+
     async def _judge(self, batch: Batch) -> None:
         """Judge *batch*; the lock is held."""
         now_us = self.now_us()
-        news = self._engine().feed(batch, self._time(now_us))
+        engine, horizon_us = self._engine(), self._time(now_us)
+        if len(batch) > _AT_ONCE_ROWS:
+            news = await asyncio.to_thread(engine.feed, batch, horizon_us)
+        else:
+            news = engine.feed(batch, horizon_us)
         news = self._without_old_pages(news, now_us)
         await self._note_late(batch, now_us)
         if news:
@@ -374,7 +402,7 @@ class AlertKeeper:
             await asyncio.sleep(self._pace.tick_s)
             async with self.lock:
                 now_us = self.now_us()
-                news = self._engine().advance(self._time(now_us))
+                news = await asyncio.to_thread(self._engine().advance, self._time(now_us))
                 news = [*self._old_pages(now_us), *self._without_old_pages(news, now_us)]
                 await self.ledger.take(news, now_us)
                 if self.ledger.problem:
@@ -567,6 +595,7 @@ class AlertKeeper:
         if self._missed is not None:
             return
         async with self.lock:
+            await self._judge_old()
             now_us = self.now_us()
             data = await asyncio.to_thread(self._engine().snapshot)
             late_us, self._late_us = self._late_us, {}
