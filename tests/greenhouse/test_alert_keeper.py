@@ -183,7 +183,7 @@ async def test_without_a_saved_state_alerts_are_found_in_stored_history(base, ev
     for file in (base.folder / "alerts").iterdir():
         file.unlink()
     async with base.process() as process:
-        await eventually(lambda: process.keeper.status().judging)
+        await eventually(lambda: process.keeper.ledger.find(alert))
         assert await process.open() == [alert]
         fresh = base.readings("c.air_temperature", now_us(), [20.0])
         process.listener.offer(fresh, True)
@@ -241,10 +241,10 @@ async def test_what_a_full_queue_dropped_is_judged_when_it_is_stored(base, event
         at = now_us()
         lost = base.readings("c.air_temperature", at, [41.0])
         heard = base.readings("d.air_temperature", at, [20.0])
+        await base.write(lost)
         process.listener.offer(lost, True)
         process.listener.offer(heard, True)
         assert process.listener.dropped == 1
-        await base.write(lost)
         (alert,) = await eventually(process.open)
         kept = (await process.desk.alert(alert)).kept.alert.episode
         assert (kept.subject, kept.started_at_us) == ("series:c.air_temperature", at)
