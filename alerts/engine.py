@@ -30,6 +30,8 @@ from alerts.story import Story, news_of_revision, news_of_steps
 from devices.reading import Batch
 from devices.registry import Registry
 
+_MOST_HISTORY = 10_000  # readings from far behind the clock that are judged again at once
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -246,8 +248,36 @@ class Engine:
             self._tell(group, hot, happenings)
         if late.any():
             self._note_overdue(group, rows[late])
-            self._go_back(group, rows[late])
+            if self._keeps_too_much(group, rows[late]):
+                self._let_go(group, rows[late])
+            else:
+                self._go_back(group, rows[late])
         self._checkpoint(group, rows)
+
+    def _keeps_too_much(self, group: Group, rows: IndexArray) -> bool:
+        """Return whether going back would mean to judge long history again with every batch.
+
+        What a device was away with is judged from memory while it is little.  Much of it would cost
+        the square of its size, and the memory for all of it.
+        """
+        series = np.unique(group.slot_series[rows])
+        kept = self._recent.of_series(series[series >= 0])
+        return bool(
+            np.count_nonzero(kept.at_us < self._horizon_us - 3 * self._lateness_us) > _MOST_HISTORY
+        )
+
+    def _let_go(self, group: Group, rows: IndexArray) -> None:
+        """Leave what came late to `revise`, judge the rest, and forget what was kept for it."""
+        first_us = over_slots(self._batch_shelf.first_us(group.slot_series[rows]), np.minimum)
+        for number, at_us in zip(group.numbers[rows].tolist(), first_us.tolist(), strict=True):
+            self._overdue[number] = min(self._overdue.get(number, at_us), at_us)
+        through_us = group.live.through_us[rows].copy()
+        until = self._until(group, rows)
+        happenings = group.judge(rows, group.live, self._batch_shelf, until, through_us)
+        self._tell(group, rows, happenings)
+        group.newer.copy_rows(rows, group.live)
+        group.older.copy_rows(rows, group.live)
+        self._forgotten_at_us = int(LONG_AGO)
 
     def _until(self, group: Group, rows: IndexArray) -> Int64Array:
         """Return (m, slots) how far time is known for each slot: by its own readings, or by now."""

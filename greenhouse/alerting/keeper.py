@@ -19,8 +19,11 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -44,6 +47,8 @@ from storage.errors import DataRefused, StorageError
 from storage.judged import JudgedReadings
 from storage.pool import Pool
 
+T = TypeVar("T")
+
 _log = logging.getLogger(__name__)
 
 _S = 1_000_000
@@ -55,6 +60,10 @@ _REVISED_AT_ONCE = 50
 _RECEIVED_LATE_US = 60 * _S
 _OBSERVED_LATE_US = 900 * _S
 _PAGE_LATE_US = 300 * _S
+# What was heard within the first and measured no longer before that than the second is in the
+# engine's memory for certain, whether the database has it or not.
+_LONGEST_LAG_S = 45.0
+_HEARD_OLD_US = 45 * _S
 _AHEAD_US = 3600 * _S
 _LATELY_US = 48 * 3600 * _S
 _ANY_HISTORY_US = 35 * 86400 * _S
@@ -105,6 +114,7 @@ class AlertKeeper:
         self._readings = JudgedReadings(pool)
         self.ledger = Ledger(Journal(folder / "alerts.journal"))
         self.lock = asyncio.Lock()
+        self._thread = ThreadPoolExecutor(1, "alerts")
         self._building = asyncio.Lock()
         self._built: BuiltEngine | None = None
         self._known_registry = Registry()
@@ -118,7 +128,7 @@ class AlertKeeper:
         self._book_is_read = False
         self._dropped = 0
         self._unbroken_us = 0
-        self._seen_overdue_s: dict[tuple[str, str], float] = {}
+        self._heard_old_s: dict[int, float] = {}
         self._given_up: dict[str, RuleFailure] = {}
         self._overdue_count = 0
         self._kept_back: set[str] = set()
@@ -385,9 +395,10 @@ class AlertKeeper:
     async def _judge(self, batch: Batch) -> None:
         """Judge *batch*; the lock is held."""
         now_us = self.now_us()
+        self._note_old(batch, now_us)
         engine, horizon_us = self._engine(), self._time(now_us)
         if len(batch) > _AT_ONCE_ROWS:
-            news = await asyncio.to_thread(engine.feed, batch, horizon_us)
+            news = await self._beside(engine.feed, batch, horizon_us)
         else:
             news = engine.feed(batch, horizon_us)
         news = self._without_old_pages(news, now_us)
@@ -402,7 +413,7 @@ class AlertKeeper:
             await asyncio.sleep(self._pace.tick_s)
             async with self.lock:
                 now_us = self.now_us()
-                news = await asyncio.to_thread(self._engine().advance, self._time(now_us))
+                news = await self._beside(self._engine().advance, self._time(now_us))
                 news = [*self._old_pages(now_us), *self._without_old_pages(news, now_us)]
                 await self.ledger.take(news, now_us)
                 if self.ledger.problem:
@@ -505,7 +516,7 @@ class AlertKeeper:
             self.ledger.since_us = before_us
             raise
         async with self.lock:
-            data = await asyncio.to_thread(self._engine().snapshot)
+            data = await self._beside(self._engine().snapshot)
             gone = await asyncio.to_thread(built.engine.restore, data)
             self._built, self._known_registry = built, registry
             self._given_up.clear()
@@ -528,12 +539,35 @@ class AlertKeeper:
                 _log.debug("history is not judged again yet: %s", error)
 
     async def _ripe(self) -> list[Overdue]:
-        """Return what is overdue and whose readings are in the database by now."""
-        now_s = asyncio.get_running_loop().time()
-        overdue = {(one.rule, one.subject): one for one in await self._overdue()}
-        self._seen_overdue_s = {key: self._seen_overdue_s.get(key, now_s) for key in overdue}
-        settled_s = now_s - self._lag_s() - self._pace.settle_s
-        return [one for key, one in overdue.items() if self._seen_overdue_s[key] <= settled_s]
+        """Return what is overdue and whose readings are known: in the database, or in memory.
+
+        A history that lacks what was heard and forgotten again would make silences of it.
+        """
+        lag_s = self._lag_s()
+        if lag_s > _LONGEST_LAG_S:
+            return []
+        stored_s = asyncio.get_running_loop().time() - lag_s - self._pace.settle_s
+        self._heard_old_s = {
+            series: heard_s for series, heard_s in self._heard_old_s.items() if heard_s > stored_s
+        }
+        return [
+            one for one in await self._overdue() if not self._has_heard_old_since(one, stored_s)
+        ]
+
+    async def _beside(self, work: Callable[..., T], *arguments: object) -> T:
+        """Do *work* of the engine beside the loop, always in one thread: each has its own heap."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, partial(work, *arguments))
+
+    def _note_old(self, batch: Batch, now_us: int) -> None:
+        """Remember which series spoke of times that the engine's memory may not hold for long."""
+        old = batch.observed_at_us < now_us - _HEARD_OLD_US
+        if old.any():
+            now_s = asyncio.get_running_loop().time()
+            self._heard_old_s |= dict.fromkeys(np.unique(batch.series_id[old]).tolist(), now_s)
+
+    def _has_heard_old_since(self, overdue: Overdue, since_s: float) -> bool:
+        return any(self._heard_old_s.get(one, since_s) > since_s for one in overdue.series_ids)
 
     async def _overdue(self) -> list[Overdue]:
         async with self.lock:
@@ -550,10 +584,13 @@ class AlertKeeper:
             known = self._known(one, stored)
             since_us = one.since_us(alert.alert.episode for alert in known)
             until_us = self.now_us() + _AHEAD_US
+            asked_s = asyncio.get_running_loop().time()
             history = await self._readings.span(one.series_ids, since_us, until_us)
             async with self.lock:
                 if self._built is not built:
                     return
+                if self._has_heard_old_since(one, asked_s):
+                    continue  # the history may lack that; it stays overdue
                 self.ledger.remember(known, groups)
                 await self._revise_one(one, history, known)
 
@@ -575,7 +612,7 @@ class AlertKeeper:
         engine = self._engine()
         episodes = [one.alert.episode for one in known]
         try:
-            news = await asyncio.to_thread(engine.revise, [overdue], history, episodes)
+            news = await self._beside(engine.revise, [overdue], history, episodes)
         except Exception as error:  # one broken rule must not stop the others
             _log.exception("rule %s cannot be judged again", overdue.rule)
             reason = f"{type(error).__name__}: {error}"
@@ -597,7 +634,7 @@ class AlertKeeper:
         async with self.lock:
             await self._judge_old()
             now_us = self.now_us()
-            data = await asyncio.to_thread(self._engine().snapshot)
+            data = await self._beside(self._engine().snapshot)
             late_us, self._late_us = self._late_us, {}
             state = SavedState(now_us, self._horizon_us, data)
             try:

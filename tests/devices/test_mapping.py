@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -195,7 +196,7 @@ def test_whatever_a_stranger_describes_is_a_mapping_or_a_mistake(document):
         assert error.mistakes
 
 
-_SOUND: list[dict[str, object]] = [
+_READABLE: list[dict[str, Any]] = [
     {"path": "a", "unit": "°C", "sentinels": [0, "x"]},
     {"path": "a.b", "key": "k1", "scale": 1e12},
     {"path": "a[0]", "key": "k2", "scale": -1e-12, "offset": 1e308},
@@ -204,7 +205,7 @@ _SOUND: list[dict[str, object]] = [
     {"path": "a[?b].b | [0]", "key": "k5"},
 ]
 _SOUND_VALUES = st.lists(
-    st.sampled_from(_SOUND),
+    st.sampled_from(_READABLE),
     min_size=1,
     max_size=4,
     unique_by=lambda value: value.get("key", "a"),

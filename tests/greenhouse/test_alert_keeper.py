@@ -15,6 +15,7 @@ from alerts.binding import Surroundings
 from alerts.book import Silence
 from alerts.engine import Engine
 from alerts.errors import IllegalAction
+from alerts.replay import replay
 from alerts.rule import read_pack
 from alerts.state import Action, Phase
 from api.alerts import (
@@ -133,6 +134,7 @@ class Process:
     def __init__(self, base: Base, pool: Pool, pace: Pace, max_rows: int) -> None:
         self.counters = Counters()
         self.listener = Listener("alerts", self.counters, max_rows)
+        self.lag_s = 0.0  # of the database behind what was heard
         self.keeper = AlertKeeper(
             self.listener,
             lambda: base.registry,
@@ -140,6 +142,7 @@ class Process:
             pool,
             base.folder / "alerts",
             prepared=base.prepared,
+            lag_s=lambda: self.lag_s,
             pace=pace,
         )
         self.desk = LiveDesk(self.keeper)
@@ -248,6 +251,39 @@ async def test_what_a_full_queue_dropped_is_judged_when_it_is_stored(base, event
         (alert,) = await eventually(process.open)
         kept = (await process.desk.alert(alert)).kept.alert.episode
         assert (kept.subject, kept.started_at_us) == ("series:c.air_temperature", at)
+
+
+async def test_hours_that_arrive_at_once_are_judged_as_stored_however_far_the_database_is_behind(
+    base, eventually
+):
+    """Memory forgets hours as they pass; a history without them would be full of silences."""
+    now = now_us()
+    begin = now - 3 * 3600 * SECOND
+    await base.write(base.readings("c.air_temperature", begin - 3600 * SECOND, [20.0] * 6))
+    values = [35.0 if minute % 60 < 20 else 20.0 for minute in range(180) for _ in range(6)]
+    heard = base.readings("c.air_temperature", begin, values)
+    pieces = [heard.take(slice(start, start + 90)) for start in range(0, len(heard), 90)]
+    async with base.process() as process:
+        await eventually(lambda: process.keeper.status().judging)
+        process.lag_s = 5.0
+        for number, piece in enumerate(pieces):
+            process.listener.offer(piece, False)
+            await eventually(lambda: not len(process.listener))
+            if number == 2:
+                await base.write(Batch.concatenate(pieces[:2]))
+        await eventually(lambda: process.keeper.status().overdue > 0)
+        await base.write(Batch.concatenate(pieces[2:]))
+        process.lag_s = 0.0
+        await eventually(lambda: process.keeper.status().overdue == 0)
+        found = {
+            (one.alert.episode.started_at_us, one.alert.episode.resolved_at_us)
+            for one in await process.desk.alerts(AlertQuery(50))
+            if one.alert.phase is not Phase.RETRACTED
+        }
+    rules = [rule for pack in base.packs.packs([]) for rule in pack.rules]
+    expected = replay(rules, base.registry, heard, now)
+    assert len(expected) == 3
+    assert found == {(one.started_at_us, one.resolved_at_us) for one in expected}
 
 
 async def test_another_registry_is_judged_by_and_what_is_gone_is_withdrawn(base, eventually):

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from alerts.book import Silence
+from alerts.book import Notice, Silence
 from alerts.engine import Engine, Settings
 from alerts.episode import Change
 from alerts.errors import IllegalAction
 from alerts.rule import read_pack
-from alerts.state import Action, Phase
+from alerts.state import Action, Entry, Phase
 from devices.quality import Quality
 from devices.reading import Batch
 from devices.site import SiteKind
@@ -50,8 +50,8 @@ class Scene:
         self.folder = folder
         self.now = START
         self.alerts: dict[str, StoredAlert] = {}
-        self.entries: dict[tuple[str, int], object] = {}
-        self.notices: dict[tuple[str, int], object] = {}
+        self.entries: dict[tuple[str, int], Entry] = {}
+        self.notices: dict[tuple[str, int], Notice] = {}
         self.heard: list[tuple[int, Batch]] = []
         self.saved_at = START
         self.engine = Engine(PACK, PLACE, Settings())

@@ -103,7 +103,7 @@ async def test_what_is_written_twice_is_there_once(store: AlertStore, connection
         ("alerts", 1), ("alert_entries", 2), ("alert_groups", 1), ("notices", 1),
         ("silences", 1), ("pack_changes", 1),
     ):  # fmt: skip
-        row = await (await connection.execute(f"SELECT count(*) FROM {table}")).fetchone()  # type: ignore[arg-type]
+        row = await (await connection.execute(f"SELECT count(*) FROM {table}")).fetchone()
         assert row == (count,), table
 
 

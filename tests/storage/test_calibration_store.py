@@ -348,9 +348,9 @@ def test_a_moment_is_on_the_line_that_the_book_says(entries, moments):
             gain = current.gain
             if current.due_us is not None and at >= current.due_us:
                 bits |= int(Quality.CALIBRATION_DUE)
-        for one in windows:
-            if one.start_us <= at < one.end_us:
-                bits |= int(Quality[one.kind.name])
+        for window in windows:
+            if window.start_us <= at < window.end_us:
+                bits |= int(Quality[window.kind.name])
         if row in found:
             place_of = found[row]
             assert (timeline.gain[place_of], timeline.bits[place_of]) == (gain, bits)

@@ -23,7 +23,7 @@ def file_descriptor() -> descriptor_pb2.FileDescriptorProto:
     file = descriptor_pb2.FileDescriptorProto(name=_FILE.name, syntax="proto2")
     rest, package = re.subn(r"^\s*syntax = \"proto2\";\s*package ([\w.]+);", "", text)
     assert package == 1
-    file.package = re.search(r"package ([\w.]+);", text)[1]
+    (file.package,) = re.findall(r"package ([\w.]+);", text)
     rest = re.sub(r"message (\w+) \{((?:[^{}]|\{[^{}]*\})*)\}", lambda m: _message(file, m), rest)
     assert not rest.strip(), rest
     return file

