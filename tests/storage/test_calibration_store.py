@@ -23,6 +23,7 @@ from devices.reading import Batch
 from storage.calibrations import CalibrationStore, refresh_rollups
 from storage.errors import DataRefused
 from storage.history import History, Step
+from storage.migrate import schema_edition
 from storage.pool import Connection, Pool
 from storage.readings import ReadingWriter
 from storage.registry import RegistryStore
