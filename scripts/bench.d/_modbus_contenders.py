@@ -25,25 +25,22 @@ from pathlib import Path
 import numpy as np
 from pymodbus.client import AsyncModbusTcpClient
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
-from devices.bus import Bus, BusTransport  # noqa: E402  # the repository is put on the path above
-from devices.codecs.registers import RegisterCodec  # noqa: E402
-from devices.profile import Profile, read_profile  # noqa: E402
-from devices.reading import Batch  # noqa: E402
-from devices.registry import Registry  # noqa: E402
-from devices.series import Device, Series, Transport  # noqa: E402
-from devices.site import Medium, Placement, Site, SiteKind  # noqa: E402
-from devices.units import Conversion  # noqa: E402
-from firmware_sims.modbus_load import register_value  # noqa: E402
-from ingest.counters import Counters  # noqa: E402
-from ingest.gap_journal import GapJournal  # noqa: E402
-from ingest.modbus.assembly import Attached, make_bus  # noqa: E402
-from ingest.modbus.collector import ModbusCollector  # noqa: E402
-from ingest.modbus.poll_plan import wanted_points  # noqa: E402
-from ingest.pipeline import DecoderSource, Pipeline  # noqa: E402
-from ingest.spool import Spool  # noqa: E402
+from devices.bus import Bus, BusTransport
+from devices.codecs.registers import RegisterCodec
+from devices.profile import Profile, read_profile
+from devices.reading import Batch
+from devices.registry import Registry
+from devices.series import Device, Series, Transport
+from devices.site import Medium, Placement, Site, SiteKind
+from devices.units import Conversion
+from firmware_sims.modbus_load import register_value
+from ingest.counters import Counters
+from ingest.gap_journal import GapJournal
+from ingest.modbus.assembly import Attached, make_bus
+from ingest.modbus.collector import ModbusCollector
+from ingest.modbus.poll_plan import wanted_points
+from ingest.pipeline import DecoderSource, Pipeline
+from ingest.spool import Spool
 
 WARM_UP_S = 1.0
 SETTLE_S = 0.05  # at first there are the replies that came while the loop did not turn

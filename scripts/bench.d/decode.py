@@ -24,16 +24,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import cbor2
 import msgspec
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from devices.codecs.library import CODECS  # the repository is put on the path above
+from devices.codecs.library import CODECS
 from devices.codecs.mapped import MappingCodec
 from devices.codecs.registers import Poll, Read, RegisterCodec, encode_poll
 from devices.codecs.sample import Codec
@@ -200,10 +197,13 @@ def cases() -> Iterator[Case]:
             True,
         )
     for name, frame in _FRAMES.items():
-        text, layout = base64.b64encode(frame), struct.Struct(f"{len(frame)}B")
-        floor = lambda t=text, s=layout: s.unpack(base64.b64decode(t))  # noqa: E731
-        yield Case(name, CODECS[name], frame, "base64, struct", floor)
+        yield Case(name, CODECS[name], frame, "base64, struct", _frame_floor(frame))
     yield from _binaries()
+
+
+def _frame_floor(frame: bytes) -> Work:
+    text, layout = base64.b64encode(frame), struct.Struct(f"{len(frame)}B")
+    return lambda: layout.unpack(base64.b64decode(text))
 
 
 def _uplink_floor(payload: bytes, text: bytes, size: int) -> Work:

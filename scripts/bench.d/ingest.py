@@ -28,20 +28,19 @@ from pathlib import Path
 import numpy as np
 import psycopg
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+from devices.reading import Batch
+from firmware_sims.load import Load, site_file_text
+from storage.migrate import migrate
+from storage.pool import connect, hardened
+from storage.readings import copy_readings
+from tests.rig.backend import find_backend
+from tests.rig.broker import Broker
+from tests.rig.database import create_database, drop_database
+from tests.rig.place import own_name
+from tests.rig.process import free_port
+from tests.rig.service import ServiceProcess
 
-from devices.reading import Batch  # noqa: E402  # the repository is put on the path above
-from firmware_sims.load import Load, site_file_text  # noqa: E402
-from storage.migrate import migrate  # noqa: E402
-from storage.pool import connect, hardened  # noqa: E402
-from storage.readings import copy_readings  # noqa: E402
-from tests.rig.backend import find_backend  # noqa: E402
-from tests.rig.broker import Broker  # noqa: E402
-from tests.rig.database import create_database, drop_database  # noqa: E402
-from tests.rig.place import own_name  # noqa: E402
-from tests.rig.process import free_port  # noqa: E402
-from tests.rig.service import ServiceProcess  # noqa: E402
+ROOT = Path(__file__).resolve().parents[2]
 
 _BROKER = (
     "log_type none",  # the rig logs every packet

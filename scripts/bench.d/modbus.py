@@ -30,21 +30,19 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+from _modbus_contenders import collecting
+
+from devices.bus import Bus, BusTransport
+from devices.profile import Profile
+from devices.profile_library import shipped_profile, shipped_profile_names
+from firmware_sims.modbus_node import ModbusBus
+from firmware_sims.modbus_slave import slave_of
+from ingest.modbus.assembly import Attached, make_bus
+from ingest.modbus.bus import running
+from ingest.modbus.bus_core import PollResult
+from ingest.modbus.poll_plan import wanted_points
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
-
-from _modbus_contenders import collecting  # noqa: E402  # the path was made above
-
-from devices.bus import Bus, BusTransport  # noqa: E402
-from devices.profile import Profile  # noqa: E402
-from devices.profile_library import shipped_profile, shipped_profile_names  # noqa: E402
-from firmware_sims.modbus_node import ModbusBus  # noqa: E402
-from firmware_sims.modbus_slave import slave_of  # noqa: E402
-from ingest.modbus.assembly import Attached, make_bus  # noqa: E402
-from ingest.modbus.bus import running  # noqa: E402
-from ingest.modbus.bus_core import PollResult  # noqa: E402
-from ingest.modbus.poll_plan import wanted_points  # noqa: E402
 
 
 def say(text: str) -> None:
