@@ -73,7 +73,7 @@ class Shell:
                 await self._app(scope, receive, answer.send)
         except ClientDisconnect:
             log.info("request %s: the client went away", answer.request_id)
-        except Exception:
+        except Exception:  # whatever a request ran into: it is logged, and counted as a 500
             log.exception("request %s failed: %s %r", answer.request_id, scope["method"],
                           scope["path"])  # fmt: skip
             if answer.status:

@@ -305,7 +305,7 @@ def _connect(load: Load) -> tuple[socket.socket, int]:
             connection = socket.create_connection((load.host, load.port), timeout=5.0)
             try:
                 return connection, _greet(connection, load.client_id)
-            except BaseException:
+            except BaseException:  # interrupted too: nobody else knows the connection yet
                 connection.close()
                 raise
         except OSError:

@@ -147,7 +147,7 @@ def run(file: Path, no_ingest: bool, no_api: bool) -> None:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_until_signalled(plan, listening))
-    except BaseExceptionGroup as group:
+    except BaseExceptionGroup as group:  # raised again whole where one of its causes is not known
         refuse("\n".join(_causes(group)))
     except (SettingsError, IngestError, StorageError) as error:
         refuse(str(error))

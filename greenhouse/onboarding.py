@@ -163,7 +163,7 @@ class Onboarding:
             raise ClaimNotWritten(str(error)) from error
         try:
             changes = await self._registry.apply(site_file.registry, site_file.retention_s)
-        except BaseException:
+        except BaseException:  # cancelled too: files without their revision must not stay
             await asyncio.to_thread(remove, files)
             raise
         return changes.revision

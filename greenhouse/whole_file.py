@@ -17,7 +17,7 @@ def write_new(files: Mapping[Path, str]) -> None:
         for file, text in files.items():
             _write(file, text)
             written.append(file)
-    except BaseException:
+    except BaseException:  # interrupted too: all of them or none
         remove(written)
         raise
 
@@ -40,7 +40,7 @@ def _write(file: Path, text: str) -> None:
             out.flush()
             os.fsync(number)
         draft.replace(file)
-    except BaseException:
+    except BaseException:  # interrupted too: a draft must not stay behind
         draft.unlink(missing_ok=True)
         raise
     folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)

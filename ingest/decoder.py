@@ -236,7 +236,7 @@ class Decoder:
         """
         try:
             return self._decode(arrivals)
-        except Exception as error:
+        except Exception as error:  # whatever the bug is: it is logged, and counted by its letter
             if len(arrivals) > 1:
                 return _joined([self.decode(arrivals[at : at + 1]) for at in range(len(arrivals))])
             _log.exception("a bug: an arrival on %s became a dead letter", _show(arrivals[0].topic))

@@ -284,7 +284,7 @@ class Pipeline:
             for start, end in _chunks(arrivals):
                 parts.append((start, decoder.decode(arrivals[start:end])))
                 await asyncio.sleep(0)
-        except BaseException:
+        except BaseException:  # cancelled too: who borrowed must give back
             self._spool.put_back(portions, seen=portions[0].seen)
             raise
         unit = _Unit(
@@ -374,7 +374,7 @@ class Pipeline:
         try:
             if units:
                 await self._store(units)
-        except BaseException:
+        except BaseException:  # cancelled too: what is not stored stays in the spool
             for unit in units:
                 self._spool.put_back(unit.portions, seen=True)
             raise
@@ -467,17 +467,19 @@ class Pipeline:
 
     async def _insist(self, offer: Callable[[], Awaitable[WriteOutcome]]) -> WriteOutcome:
         """Offer until the outcome is written or refused, however long that takes."""
+        kind: str
         while True:
-            kind, reason = "unavailable", ""
             try:
                 outcome = await offer()
                 if outcome.kind in ("written", "refused"):
                     self._note_well()
                     return outcome
                 kind, reason = outcome.kind, outcome.reason
-            except Exception as error:  # a sink that breaks its word must not end the pipeline
-                reason = f"{type(error).__name__}: {error}"
-                if not self._problem:
+            except Exception as error:
+                # A sink that breaks its word, whatever it raises, must not end the pipeline; it is
+                # counted and told like one that is away, under a name of its own.
+                kind, reason = "broken", f"{type(error).__name__}: {error}"
+                if not self._problem.startswith(kind):
                     _log.exception("the sink failed in a way it should not")
             await asyncio.sleep(self._note_trouble(kind, reason))
 

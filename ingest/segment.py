@@ -32,7 +32,7 @@ class Disk:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             self.sync_folder(path.parent)
-        except BaseException:
+        except BaseException:  # interrupted too: nobody else knows the descriptor
             os.close(fd)
             path.unlink()
             raise

@@ -152,7 +152,7 @@ class Spool:
         except OSError as error:
             self._let_go()
             raise SpoolUnusable(f"spool folder {self._folder}: unreadable: {error}") from error
-        except BaseException:
+        except BaseException:  # cancelled too: the folder must not stay locked
             self._let_go()
             raise
         self._writer = SpoolWriter(
@@ -356,7 +356,7 @@ class Spool:
             )
         except FileNotFoundError:
             found = Scan([], [Damage(stretch.start, stretch.end)], stretch.end)
-        except BaseException:
+        except BaseException:  # cancelled too: what was not read is still to be read
             segment.backlog.add(stretch)
             raise
         finally:

@@ -180,7 +180,7 @@ class ReadingWriter:
                 if not isinstance(error, psycopg.DataError | psycopg.IntegrityError):
                     await self._disconnect()
                 return Outcome.failed(error)
-            except BaseException:
+            except BaseException:  # cancelled too: the connection may be in the middle of a COPY
                 await self._disconnect()
                 raise
 

@@ -162,7 +162,8 @@ async def overview(services: ServicesIn, request: Request) -> HTMLResponse:
             values = await _values(services, pages, request, language)
             answer = HTMLResponse(pages.render("live.html", request, **values))
         except Exception:
-            # Somebody is looking: the number of the log line helps them, a JSON document does not.
+            # As in api.shell, whatever it was is logged and counted as a 500.  But somebody is
+            # looking: the number of the log line helps them, a JSON document does not.
             number = request_id_of(request)
             log.exception("request %s failed: the page", number)
             text = words["error_text"].replace("{id}", number)

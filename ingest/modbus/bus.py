@@ -130,7 +130,11 @@ class Bus:
             self._let_go()
 
     def recover(self, text: str) -> None:
-        """Forget the connection and the request under way, so that `run` may begin again."""
+        """Forget the connection and the request under way, so that `run` may begin again.
+
+        For after an error that is a bug, and counted as one.
+        """
+        self._core.counters.bugs += 1
         self._core.lost(asyncio.get_running_loop().time(), _now_us(), text)
         self._close()
 
@@ -181,7 +185,7 @@ class Bus:
                 await open_serial(endpoint, link)
             else:
                 await open_tcp(endpoint, link, self._connect_timeout_s)
-        except BaseException:
+        except BaseException:  # cancelled too: nobody else knows of this link yet
             link.close()
             raise
         return link

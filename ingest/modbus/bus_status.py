@@ -27,6 +27,7 @@ class BusCounters:
     missed_turns: int = 0
     probes: int = 0
     syncs: int = 0
+    bugs: int = 0
 
 
 @dataclass(frozen=True, slots=True)

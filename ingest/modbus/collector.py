@@ -190,7 +190,7 @@ async def _keep_running(bus: Bus) -> None:
     while True:
         try:
             await bus.run()
-        except Exception:
+        except Exception:  # whatever the bug is; `recover` counts it
             _log.exception("modbus: a bug: bus %s begins again", bus.name)
             bus.recover("the bus began again after a bug")
             await asyncio.sleep(_AFTER_A_BUG_S)

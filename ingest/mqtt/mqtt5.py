@@ -117,7 +117,8 @@ class Mqtt5Connection(Connection):
         except ValueError as error:
             raise self._unreadable(view[start:], error) from error
         except BaseException as error:
-            # A panic in Rust is no Exception: text in some property is not UTF-8.
+            # A panic in Rust is no Exception, and its class cannot be imported: text in some
+            # property is not UTF-8.  It ends the connection, which is counted and told.
             if type(error).__name__ != "PanicException":
                 raise
             raise BrokerViolation("a packet with text that is not UTF-8") from error

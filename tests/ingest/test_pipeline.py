@@ -197,8 +197,20 @@ async def test_a_sink_that_breaks_its_word_is_asked_again(tmp_path, caplog):
     async with House(tmp_path).running() as it:
         it.table.answer = RuntimeError("a bug")
         await it.spool.accept([readings(1)])
-        await eventually(lambda: it.counters.sink_retries["unavailable"] > 3)
-        assert it.pipeline.problem == "unavailable: RuntimeError: a bug"
+        await eventually(lambda: it.counters.sink_retries["broken"] > 3)
+        assert it.pipeline.problem == "broken: RuntimeError: a bug"
+        it.table.answer = None
+        await it.drained()
+    assert caplog.text.count("Traceback") == 1
+
+
+async def test_a_sink_that_breaks_its_word_while_the_database_is_away_is_told_too(tmp_path, caplog):
+    async with House(tmp_path).running() as it:
+        it.table.answer = Outcome("unavailable", reason="connection refused")
+        await it.spool.accept([readings(1)])
+        await eventually(lambda: it.counters.sink_retries["unavailable"] > 1)
+        it.table.answer = RuntimeError("a bug")
+        await eventually(lambda: it.counters.sink_retries["broken"] > 1)
         it.table.answer = None
         await it.drained()
     assert caplog.text.count("Traceback") == 1

@@ -187,6 +187,7 @@ async def test_bug_in_one_bus_does_not_end_the_others(monkeypatch, caplog):
         run = asyncio.create_task(collector.run(stop))
         await eventually(lambda: len(spool.kept) > 20)
         await eventually(lambda: collector.buses[0].status().counters.replies > 5)
+        assert [one.counters.bugs for one in collector.status()] == [1, 0]
         stop.set()
         await run
     assert "a bug: bus bus begins again" in caplog.text
