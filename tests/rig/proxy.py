@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
+from tests.rig.listener import Listener
 from tests.rig.process import free_port
 
 T = TypeVar("T")
@@ -68,7 +69,8 @@ class TcpProxy:
         self._to_server = _Faults()
         self._to_client = _Faults()
         self._links: set[_Link] = set()
-        self._server: asyncio.Server | None = None
+        self._listeners: list[Listener] = []  # the last one listens, the others keep connections
+        self._is_listening = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
             target=self._loop.run_forever, name=f"proxy-{self.port}", daemon=True
@@ -140,13 +142,15 @@ class TcpProxy:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout=10)
 
     async def _accept(self) -> None:
-        if self._server is None:
-            self._server = await asyncio.start_server(self._serve, HOST, self.port)
+        if not self._is_listening:
+            listening = socket.create_server((HOST, self.port))
+            self._listeners.append(Listener(listening, self._serve))
+            self._is_listening = True
 
     async def _refuse(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        if self._is_listening:
+            self._listeners[-1].refuse()
+            self._is_listening = False
 
     async def _cut(self) -> int:
         links = list(self._links)
@@ -157,10 +161,8 @@ class TcpProxy:
         return len(links)
 
     async def _finish(self) -> None:
-        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for listener in self._listeners:
+            await listener.close()
         await asyncio.get_running_loop().shutdown_default_executor()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import socket
 import ssl
 import threading
 import time
+import warnings
 
 import aiomqtt
 import psycopg
 import pytest
+
+from tests.rig.proxy import TcpProxy
 
 
 def rows(dsn, query):
@@ -282,6 +286,21 @@ def test_proxy_resets_clients_when_nobody_listens_behind(proxy):
     # The reset may come as early as the connection.
     with pytest.raises(ConnectionResetError), dial(link) as client:
         client.recv(1)
+
+
+def test_proxy_that_is_closed_at_any_moment_closes_what_it_accepted(echo_port):
+    gc.collect()  # what others left is theirs
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(30):
+            link = TcpProxy("127.0.0.1", echo_port)
+            link.open()
+            clients = [dial(link) for _ in range(3)]
+            link.close()
+            for client in clients:
+                client.close()
+        gc.collect()
+    assert [str(warning.message) for warning in caught] == []
 
 
 def test_proxy_stands_in_for_a_database(proxy, timescale_dsn):
