@@ -49,9 +49,9 @@ from devices.site_file import DEFAULT_TOPIC, SiteFile, is_code
 from devices.topic import Template, topics_of
 from devices.unclaimed import HeardMessage, Unclaimed
 from greenhouse.site_files import DEVICES, MAPPINGS, Codecs, folder_of, part_file, read_site_files
-from greenhouse.whole_file import remove, write_new
 from ingest.collector import Arrival
 from ingest.decoder import Decoder
+from ingest.whole_file import remove, write_new
 from storage.dead_letters import DeadLetterStore
 from storage.errors import DataRefused
 from storage.pool import Pool

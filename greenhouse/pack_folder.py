@@ -7,9 +7,7 @@ Trials lie in ``trials/`` below, under the pack's name, as those of the shipped 
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from alerts.pack_library import read_own_pack, shipped_pack
 from alerts.rule import Pack
 from api.alerts import OwnPack
 from devices.errors import DocumentError, Mistake
+from ingest.whole_file import remove, write_whole
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
@@ -71,13 +70,12 @@ class PackFolder:
             _write(self.trials_file(name), trials)
         _write(self.file(name), text)
         if trials is None:
-            _delete(self.trials_file(name))
+            remove([self.trials_file(name)])
         return OwnPack(name, text, trials, _tag(text, trials))
 
     def remove(self, name: str) -> None:
         """Delete the pack with its trials; nothing happens where there is none."""
-        _delete(self.file(name))
-        _delete(self.trials_file(name))
+        remove([self.file(name), self.trials_file(name)])
 
     def packs(self, mistakes: list[Mistake]) -> list[Pack]:
         """Return every own pack that can be used; what is wrong with others goes to *mistakes*."""
@@ -116,32 +114,5 @@ def _read(file: Path) -> str | None:
 
 
 def _write(file: Path, text: str) -> None:
-    """Replace *file* in one step that a power cut leaves done or not begun."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    # Its name does not end in .yaml: whoever lists the folder meanwhile passes it over.
-    handle, name = tempfile.mkstemp(prefix=f".{file.stem}-", suffix=".new", dir=file.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
-            os.fchmod(handle, 0o644)
-            stream.write(text)
-            stream.flush()
-            os.fsync(handle)
-        Path(name).replace(file)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    _sync_folder(file.parent)
-
-
-def _delete(file: Path) -> None:
-    if file.exists():
-        file.unlink(missing_ok=True)
-        _sync_folder(file.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    write_whole(file, text.encode(), 0o644)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from devices.registry import Registry
 from ingest.pipeline import Pipeline
 from ingest.quality.judge import Judge
 from ingest.quality.state_file import StateFile, StateUnreadable
+from ingest.whole_file import write_whole
 from storage.calibrations import CalibrationStore, KeptCorrection, refresh_rollups
 from storage.errors import StorageError
 from storage.pool import Pool
@@ -259,7 +259,7 @@ class QualityRoom:
             return
         content = msgspec.json.encode(self.ledger)
         try:
-            await asyncio.to_thread(_replace, self._cache, content)
+            await asyncio.to_thread(write_whole, self._cache, content)
         except OSError as error:
             _log.warning("calibrations cannot be remembered in %s: %s", self._cache, error)
 
@@ -274,12 +274,3 @@ class QualityRoom:
 
 def _applied(ledger: Ledger) -> Ledger:
     return Ledger(ledger.calibrations, ledger.windows, ledger.revision, ledger.revision)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    beside = path.with_name(path.name + ".new")
-    with beside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)

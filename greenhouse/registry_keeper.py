@@ -11,6 +11,7 @@ import msgspec
 
 from devices.registry import Registry
 from ingest.pipeline import DecoderSource
+from ingest.whole_file import write_whole
 from storage.editions import Edition
 from storage.errors import DatabaseMisconfigured, DatabaseUnavailable, StorageError
 from storage.migrate import schema_edition
@@ -98,7 +99,7 @@ class RegistryKeeper:
         await self._adopt(registry, archive)
         self._note(None)  # not before: who is told that all is well asks for the registry next
         try:
-            await asyncio.to_thread(self._cache.write_bytes, msgspec.json.encode(registry))
+            await asyncio.to_thread(write_whole, self._cache, msgspec.json.encode(registry))
         except OSError as error:
             _log.warning("the registry cannot be remembered in %s: %s", self._cache, error)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from greenhouse.alerting.journal import replace_file
 from ingest.uplinks import Uplinks
+from ingest.whole_file import write_whole
 
 _log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class UplinkKeeper:
     def _write(self, seen: int, content: bytes) -> None:
         with self._writing:
             try:
-                replace_file(self._file, content)
+                write_whole(self._file, content)
             except OSError as error:
                 _log.warning("the frames of LoRaWAN devices cannot be kept: %s", error)
             else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import msgspec
 from devices.gap import Gap
 from ingest.collector import WriteOutcome
 from ingest.counters import Counters
+from ingest.whole_file import write_whole
 
 _log = logging.getLogger(__name__)
 _MOST = 1_000
@@ -31,6 +31,7 @@ class GapJournal:
         self._counters = counters
         self._waiting: deque[Gap] = deque()
         self._news = asyncio.Event()
+        self._saving = asyncio.Lock()
 
     async def recall(self) -> None:
         """Take up what an earlier process could not deliver."""
@@ -77,17 +78,9 @@ class GapJournal:
                 self._news.set()
 
     async def _save(self) -> None:
-        content = msgspec.json.encode(list(self._waiting))
-        try:
-            await asyncio.to_thread(_replace, self._path, content)
-        except OSError as error:
-            _log.error("gaps cannot be kept in %s: %s", self._path, error)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    beside = path.with_name(path.name + ".new")
-    with beside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+        async with self._saving:  # what is newest must be what stays
+            content = msgspec.json.encode(list(self._waiting))
+            try:
+                await asyncio.to_thread(write_whole, self._path, content)
+            except OSError as error:
+                _log.error("gaps cannot be kept in %s: %s", self._path, error)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ingest.backlog import Backlog
+from ingest.whole_file import sync_folder
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NAME = re.compile(r"([0-9]{16})-([0-9a-f]{8})\.(segment|corrupt)")
@@ -52,11 +53,7 @@ class Disk:
 
     def sync_folder(self, folder: Path) -> None:
         """Return when the names in *folder* are on the disk."""
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        sync_folder(folder)
 
     def read(self, fd: int, size: int, start: int) -> bytes:
         """Return up to *size* bytes from byte *start*."""

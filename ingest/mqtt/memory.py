@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from pathlib import Path
 
 import msgspec
 
 from ingest.mqtt.coverage import Memory
+from ingest.whole_file import write_whole
 
 
 class MemoryUnreadable(ValueError):
@@ -16,14 +15,13 @@ class MemoryUnreadable(ValueError):
 
 
 class MemoryFile:
-    """One small JSON file, always whole: a new one is written beside it and takes its place.
+    """One small JSON file, always whole.
 
     Both calls block on the disk for a moment; `save` may be called from several threads.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = threading.Lock()
 
     def load(self) -> Memory | None:
         """Return what was saved, None where nothing was; raise `MemoryUnreadable` for junk."""
@@ -38,10 +36,4 @@ class MemoryFile:
 
     def save(self, memory: Memory) -> None:
         """Keep *memory* over a loss of power; raises OSError where the disk cannot."""
-        beside = self.path.with_name(self.path.name + ".new")
-        with self._lock:
-            with beside.open("wb") as file:
-                file.write(msgspec.json.encode(memory))
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(self.path)
+        write_whole(self.path, msgspec.json.encode(memory))

@@ -1,13 +1,12 @@
 """The file in which the judge's state outlives the process, beside the spool.
 
-Always whole: a new one is written beside it and takes its place.  It is written now and then while
+It is written now and then while
 readings come, and at the end; only then does it say that nothing was judged after it.
 """
 
 from __future__ import annotations
 
 import io
-import os
 import zipfile
 import zlib
 from pathlib import Path
@@ -15,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from ingest.whole_file import write_whole
 
 _COMPLETE = "complete"
 
@@ -48,10 +49,5 @@ class StateFile:
         content = io.BytesIO()
         arrays: dict[str, Any] = {**columns, _COMPLETE: np.array([complete])}
         np.savez(content, **arrays)
-        beside = self.path.with_name(self.path.name + ".new")
-        with beside.open("wb") as file:
-            file.write(content.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(self.path)
+        write_whole(self.path, content.getbuffer())
         return len(content.getbuffer())

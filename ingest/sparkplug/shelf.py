@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 
 from ingest.sparkplug.session import NodeState, recalled
+from ingest.whole_file import write_each_whole
 
 _log = logging.getLogger(__name__)
 
@@ -39,11 +39,8 @@ class Shelf:
     def save(self, states: Iterable[NodeState]) -> None:
         """Keep *states* over a loss of power; raises OSError where the disk cannot."""
         self._folder.mkdir(mode=0o750, exist_ok=True)
-        for state in states:
-            name = hashlib.blake2b(str(state.name).encode(), digest_size=16).hexdigest()
-            beside = self._folder / f"{name}.new"
-            with beside.open("wb") as file:
-                file.write(msgspec.json.encode(state))
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(self._folder / f"{name}.json")
+        write_each_whole({self._file(state): msgspec.json.encode(state) for state in states})
+
+    def _file(self, state: NodeState) -> Path:
+        name = hashlib.blake2b(str(state.name).encode(), digest_size=16).hexdigest()
+        return self._folder / f"{name}.json"

@@ -21,10 +21,11 @@ def test_what_is_saved_is_loaded(tmp_path):
 def test_a_crash_while_saving_leaves_what_was_there(tmp_path):
     file = MemoryFile(tmp_path / "session.json")
     file.save(MEMORY)
-    (tmp_path / "session.json.new").write_bytes(b"half of a n")
+    (tmp_path / ".session.json.new").write_bytes(b"half of a n")
     assert file.load() == MEMORY
     file.save(MEMORY)
     assert file.load() == MEMORY
+    assert [path.name for path in tmp_path.iterdir()] == ["session.json"]
 
 
 @pytest.mark.parametrize("junk", [b"", b"{", b"[]", b'{"broker": 1}', b"\xff\xfe"])
