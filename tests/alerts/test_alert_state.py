@@ -69,6 +69,27 @@ def test_a_repeat_of_news_changes_nothing():
         assert state.take(held, repeat) == (held, [])
 
 
+def test_older_news_after_newer_changes_nothing():
+    alert, _ = state.begin(news(FIRED))
+    for one in (news(FIRED, WORSE), news(FIRED, WORSE, HELD), news(FIRED, WORSE, HELD, RETURNED)):
+        alert, _ = state.take(alert, one)
+    # An engine that began again from older state says these once more.
+    for repeat in (news(FIRED, WORSE), news(FIRED, WORSE, HELD)):
+        assert state.take(alert, repeat) == (alert, [])
+    unchanged = news(FIRED, WORSE, HELD, RETURNED, change=Change.REVISED, revised=True)
+    assert state.take(alert, unchanged) == (alert, [])
+    # What late data took away is no repeat, though it was all said before.
+    shorter = news(FIRED, WORSE, change=Change.REVISED, revised=True)
+    assert state.take(alert, shorter)[0].episode == shorter.episode
+
+
+def test_an_alert_that_still_stands_is_written_down_though_nothing_else_is_new():
+    alert, _ = state.begin(news(FIRED))
+    changed, entries = state.take(alert, news(FIRED, change=Change.STANDS))
+    assert changed.phase is Phase.FIRING
+    assert [e.kind for e in entries] == ["stands"]
+
+
 @pytest.mark.parametrize("phase", [p for p in Phase if p is not Phase.PENDING])
 @pytest.mark.parametrize("change", list(Change))
 def test_news_outside_of_the_table_is_passed_over(phase, change):
@@ -86,6 +107,21 @@ def test_late_data_reopen_a_resolved_alert_and_take_back_a_retracted_one():
     retracted = in_phase(Phase.RETRACTED)
     again, _ = state.take(retracted, news(FIRED))
     assert again.phase is Phase.FIRING
+
+
+@pytest.mark.parametrize(
+    ("steps", "phase"),
+    [
+        ((FIRED, RESOLVED), Phase.RESOLVED),
+        ((FIRED, HELD), Phase.HELD),
+        ((FIRED, WORSE), Phase.FIRING),
+    ],
+)
+def test_revised_news_puts_an_alert_where_its_episode_is(steps, phase):
+    alert = in_phase(Phase.FIRING)
+    revised, entries = state.take(alert, news(*steps, change=Change.REVISED, revised=True))
+    assert revised.phase is phase
+    assert [(e.kind, e.revised) for e in entries] == [("revised", True)]
 
 
 # action, its arguments, the phases in which it is allowed
@@ -152,8 +188,48 @@ def test_a_shelf_ends_when_the_alert_becomes_worse():
     alert, _ = state.shelve(alert, by="li", until_us=200 * MINUTE, reason="known", now_us=MINUTE)
     assert alert.is_shelved(100 * MINUTE)
     assert not alert.is_shelved(200 * MINUTE)
+    held, _ = state.take(alert, news(FIRED, HELD))
+    assert held.is_shelved(100 * MINUTE)  # no news, and no worse
     worse, _ = state.take(alert, news(FIRED, WORSE))
     assert not worse.is_shelved(100 * MINUTE)
+
+
+def test_a_shelf_ends_with_the_alert():
+    alert = in_phase(Phase.FIRING)
+    alert, _ = state.shelve(alert, by="li", until_us=200 * MINUTE, reason="known", now_us=MINUTE)
+    over, _ = state.take(alert, news(FIRED, RESOLVED))
+    again, _ = state.take(over, news(FIRED, change=Change.REVISED, revised=True))
+    assert over.shelf is None
+    assert not again.is_shelved(100 * MINUTE)  # late data bring it back: people hear of it
+
+
+def test_what_is_shelved_can_be_taken_back_before_its_end():
+    alert = in_phase(Phase.FIRING)
+    alert, _ = state.shelve(alert, by="li", until_us=200 * MINUTE, reason="known", now_us=MINUTE)
+    with pytest.raises(IllegalAction, match="is put aside"):
+        state.unshelve(alert, by="li", now_us=200 * MINUTE)
+    alert, entries = state.unshelve(alert, by="li", now_us=199 * MINUTE, note="mended")
+    assert alert.shelf is None
+    assert [(e.kind, e.actor, e.note) for e in entries] == [("unshelve", "li", "mended")]
+
+
+def test_history_says_to_whom_an_alert_was_given_and_why():
+    alert = in_phase(Phase.FIRING)
+    alert, entries = state.assign(alert, by="li", to="wang", now_us=4, note="nearest")
+    assert entries[0].note == "wang: nearest"
+    alert, entries = state.assign(alert, by="li", to="zhao", now_us=5)
+    assert entries[0].note == "zhao"
+    alert, entries = state.assign(alert, by="li", to="", now_us=6)
+    assert (alert.assigned_to, entries[0].note) == ("", "")
+
+
+@pytest.mark.parametrize("phase", [p for p in Phase if p is not Phase.PENDING])
+def test_an_alert_needs_attention_until_it_is_over_and_seen(phase):
+    alert = in_phase(phase)
+    assert alert.needs_attention is (phase in (Phase.FIRING, Phase.HELD, Phase.RESOLVED))
+    if phase in (Phase.FIRING, Phase.RESOLVED):
+        seen, _ = state.acknowledge(alert, by="li", now_us=1)
+        assert seen.needs_attention is (phase is Phase.FIRING)
 
 
 def test_a_closed_alert_takes_comments_and_nothing_else():
@@ -169,10 +245,27 @@ def test_a_closed_alert_takes_comments_and_nothing_else():
 def test_an_alert_inherits_what_people_did_about_the_one_it_replaces():
     old = in_phase(Phase.FIRING)
     old, _ = state.acknowledge(old, by="li", now_us=1)
+    old, _ = state.assign(old, by="li", to="wang", now_us=1)
     old, _ = state.comment(old, by="li", note="vent jammed", now_us=2)
     old, _ = state.take(old, news(FIRED, change=Change.RETRACTED))
     fresh, _ = state.begin(news(replace(FIRED, at_us=9 * MINUTE)))
     heir, entries = state.inherit(fresh, old, now_us=5)
     assert heir.acknowledged == old.acknowledged
+    assert heir.assigned_to == "wang"
     assert heir.comments == old.comments
+    assert heir.replaces == old.id
     assert entries[0].note == old.id
+
+
+def test_an_heir_keeps_what_was_done_about_itself():
+    old = in_phase(Phase.FIRING)
+    old, _ = state.acknowledge(old, by="li", now_us=1)
+    old, _ = state.assign(old, by="li", to="wang", now_us=1)
+    old, _ = state.comment(old, by="li", note="first", now_us=2)
+    fresh, _ = state.begin(news(replace(FIRED, at_us=9 * MINUTE)))
+    fresh, _ = state.acknowledge(fresh, by="zhao", now_us=3)
+    fresh, _ = state.assign(fresh, by="zhao", to="sun", now_us=3)
+    fresh, _ = state.comment(fresh, by="zhao", note="second", now_us=4)
+    heir, _ = state.inherit(fresh, old, now_us=5)
+    assert (heir.acknowledged, heir.assigned_to) == (fresh.acknowledged, "sun")
+    assert [mark.note for mark in heir.comments] == ["first", "second"]
