@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.alerts import places, worlds
-from tests.alerts.places import SECOND
+from tests.alerts.places import HOUR, MINUTE, SECOND
 from tests.alerts.worlds import World
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -24,13 +24,37 @@ def test_alerts_are_those_of_the_reference_whatever_the_order_of_arrival(seed):
     World(seed, EVERYTHING, places.base(), minutes=25).run([1, 20, 60, 300])
 
 
+# A rule looks at the night, at a midnight, at a sunrise: a few minutes before each.
+STARTS = [worlds.START + 24 * HOUR - 20 * MINUTE, worlds.START + 32 * HOUR + 25 * MINUTE]
+# The clocks of Europe go forward in the second night.
+SPRING = 1_774_652_400 * SECOND
+
+
+@pytest.mark.parametrize("rule", EVERYTHING)
+def test_each_kind_of_rule_by_itself_gives_the_alerts_of_the_reference(rule):
+    for seed in range(8):
+        start = STARTS[seed % 2]
+        world = World(seed, [rule], places.base(), minutes=40, start=start).run([20, 60], checks=0)
+        if world.told.transitions:
+            return
+    pytest.fail("no reading ever met the rule")
+
+
+@pytest.mark.parametrize("rule", worlds.CALENDAR)
+def test_hours_and_days_end_in_the_zone_of_each_site(rule):
+    registry = worlds.air_station("Europe/Amsterdam", "Asia/Kolkata")
+    for seed in range(8):
+        world = World(seed, [rule], registry, 50 * 60, start=SPRING).run([600, 3600], checks=0)
+        if world.told.transitions:
+            return
+    pytest.fail("no reading ever met the rule")
+
+
 @settings(QUICK, max_examples=3)
 @given(seed=SEEDS, timezone=st.sampled_from(["Asia/Shanghai", "Europe/Amsterdam", "Asia/Kolkata"]))
 def test_hours_and_days_are_those_of_the_reference(seed, timezone):
-    # The clocks of Europe go forward in the second night.
-    start = 1_774_652_400 * SECOND
     registry = worlds.air_station(timezone)
-    World(seed, worlds.CALENDAR, registry, 50 * 60, start=start).run([60, 600, 7200], checks=1)
+    World(seed, worlds.CALENDAR, registry, 50 * 60, start=SPRING).run([300, 600, 7200], checks=1)
 
 
 @settings(QUICK, max_examples=4)

@@ -33,6 +33,9 @@ PLAIN = (
     " critical: {when: air_temperature > 31 degC, clear: 29 degC, keep_firing: 3min}}",
     "when: air_temperature outside 20..30 degC margin 1 K, for: 1min",
     "when: relative_humidity inside 80..90 %",
+    "when: relative_humidity inside 80..85 % margin 5 %, for: 3min",
+    "when: air_temperature == 31 degC",
+    "when: relative_humidity != 85 %, for: 4min",
     "when: 'air_temperature > 28 degC', schedule: {sun: day}",
     "when: 'air_temperature > 28 degC', schedule: {clock: ['00:05-00:20']}, for: 1min",
     "when: 'air_temperature > 28 degC', valid: {from: 2026-01-02}",
@@ -42,11 +45,11 @@ SILENT = (
     "when: no valid data for 4 intervals, where: {quantity: air_temperature}, for: 2min",
     "when: no data for 2 intervals, per: device",
     "when: no data for 150s, per: house, for: 1min",
-    "when: no data from solution_ec for 3 intervals and valve_state == 1, for: 2min",
+    "when: no data from solution_ec for 2 intervals and valve_state == 1, for: 1min",
 )
 STREAMS = (
     "when: air_temperature flat for 5min",
-    "when: flat for 4min, where: {quantity: relative_humidity}",
+    "when: flat for 2min, where: {quantity: relative_humidity}",
     "when: air_temperature flat for 10min within 1 K",
     "when: air_temperature mean over 10min > 29 degC, clear: 28 degC",
     "when: air_temperature mean over 10min needing 75 % > 28 degC",
@@ -60,12 +63,21 @@ STREAMS = (
     "when: irrigation_volume increase over 5min > 6 L, clear: 3 L",
     "when: hours with air_temperature > 28 degC over 20min > 0.1 h",
     "when: excess of air_temperature above 28 degC over 15min > 0.3 degC.h",
-    "when: excess of air_temperature below 20 degC over today > 0.1 degC.h",
+    "when: excess of air_temperature below 20 degC over today > 0.02 degC.h",
+    "when: air_temperature mean over today needing 75 % > 26 degC",
+    "when: air_temperature min over today < 19 degC",
+    "when: irrigation_volume increase over today > 8 L",
+    "when: air_temperature sum over 10min > 200 degC",
+    "when: air_temperature p10 over 10min <= 20 degC",
+    "when: hours with air_temperature inside 27..30 degC over 15min > 0.1 h",
+    "when: hours with air_temperature outside 20..30 degC over 15min > 0.1 h",
 )
 TOGETHER = (
-    "when: irrigation_volume increase over 5min < 1 L and valve_state == 1, for: 2min",
+    "when: irrigation_volume increase over 5min < 6 L and valve_state == 1, for: 1min",
     "when: air_temperature - temperature_setpoint > 5 K, for: 1min",
     "when: abs(air_temperature - twins(air_temperature)) > 5 K, for: 2min",
+    "when: twins(air_temperature) > 29 degC, for: 1min",
+    "when: air_temperature mean over 4min - twins(air_temperature) > 4 K",
     "when: air_temperature.a - air_temperature.b > 5 K",
     "when: at least 2 of air_temperature > 29 degC clear 28 degC, per: house",
     "when: any of air_temperature > 31 degC, per: site, for: 1min",
@@ -83,8 +95,8 @@ TOGETHER = (
 )
 CALENDAR = (
     "when: so2 mean over each hour needing 45min > 400 ug/m3",
-    "when: so2 mean over each day > 400 ug/m3",
-    "when: so2 mean of hours over each day needing 20 hours of 45min > 400 ug/m3",
+    "when: so2 mean over each day > 350 ug/m3",
+    "when: so2 mean of hours over each day needing 18 hours of 45min > 350 ug/m3",
     "when: so2 max of hours over each day needing 3 hours > 400 ug/m3",
     "when: o3 max of 8h means over each day needing 6 hours of 30min > 350 ug/m3",
     "when: o3 mean of hours over 8h needing 6 hours of 45min > 350 ug/m3, for: 2h",
@@ -96,20 +108,31 @@ CALENDAR = (
     "when: so2 mean over each hour > 400 ug/m3 and no data from o3 for 2 intervals",
     "when: so2 > 450 ug/m3, schedule: {sun: night}, for: 30min",
     "when: so2 max over each hour > 400 ug/m3, for: 2h",
+    "when: so2 min over each hour > 120 ug/m3",
+    "when: so2 range over each hour >= 400 ug/m3",
+    "when: so2 count over each hour < 4",
+    "when: so2 increase over each hour > 500 ug/m3",
+    "when: so2 mean over each day needing 80 % > 300 ug/m3",
+    "when: so2 min of hours over each day needing 3 hours > 110 ug/m3",
 )
 
 
-def air_station(timezone):
-    """One outdoor station whose days are quick to compute."""
+def air_station(*timezones):
+    """One outdoor station a time zone, whose days are quick to compute."""
     outdoor = Placement.OUTDOOR
+    sites = [
+        places.site(f"base{number}", SiteKind.BASE, None, timezone=timezone)
+        for number, timezone in enumerate(timezones)
+    ]
     return places.registry(
-        [places.site("base", SiteKind.BASE, None, timezone=timezone)],
+        sites,
         [
             places.device(
-                "w", "base",
-                places.series("w", "so2", "base", 900, placement=outdoor),
-                places.series("w", "o3", "base", 1800, placement=outdoor),
+                f"w{number}", site.code,
+                places.series(f"w{number}", "so2", site.code, 900, placement=outdoor),
+                places.series(f"w{number}", "o3", site.code, 1800, placement=outdoor),
             )
+            for number, site in enumerate(sites)
         ],
     )  # fmt: skip
 
