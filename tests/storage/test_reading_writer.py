@@ -393,7 +393,7 @@ async def test_a_server_that_hangs_is_unavailable_in_time(timescale_dsn: str, pr
         started = time.monotonic()
         outcome = await writer.write(_readings(2, 100))
         assert outcome.kind == "unavailable"
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 8  # a statement may take ten seconds by itself
         between.heal()
         between.cut()
         assert await writer.write(_readings(2, 100)) == Outcome("written", 100)

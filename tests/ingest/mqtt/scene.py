@@ -65,7 +65,12 @@ class Scene:
     """One collector with its keeper; made by `play`."""
 
     def __init__(
-        self, settings: MqttSettings, connect: Connect, memory: Path | None, keeper: Keeper
+        self,
+        settings: MqttSettings,
+        connect: Connect,
+        memory: Path | None,
+        keeper: Keeper,
+        stop_timeout_s: float,
     ) -> None:
         self.keeper = keeper
         self.counters = Counters()
@@ -77,6 +82,7 @@ class Scene:
             self.keeper,
             self.counters,
             MemoryFile(memory) if memory else None,
+            stop_timeout_s=stop_timeout_s,
         )
         self._stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -116,6 +122,7 @@ async def play(
     *,
     memory: Path | None = None,
     keeper: Keeper | None = None,
+    stop_timeout_s: float = 3.0,
     **options: Any,
 ) -> AsyncIterator[Scene]:
     """Run a collector against *where* (anything with host and port) until the block ends."""
@@ -129,7 +136,7 @@ async def play(
         "slow_retry_s": 30.0,
         **options,
     }
-    scene = Scene(MqttSettings(**settings), connect, memory, keeper or Keeper())
+    scene = Scene(MqttSettings(**settings), connect, memory, keeper or Keeper(), stop_timeout_s)
     scene.start()
     try:
         yield scene

@@ -61,10 +61,13 @@ async def test_malformed_packets_end_the_connection_and_nothing_else(connect, ev
     async with FakeBroker(script) as fake, play(connect, fake) as scene:
         await eventually(lambda: len(fake.peers) == 2 and scene.subscribed)
         await eventually(lambda: fake.peers[0].at_end)  # the socket is closed, not leaked
-        busy_s, began_s = time.process_time(), time.monotonic()
-        await asyncio.sleep(0.2)  # that nothing spins is seen only in a time
-        share = (time.process_time() - busy_s) / (time.monotonic() - began_s)
-        assert share < 0.5
+        # That nothing spins is seen only in a time; what spins does it in every one of them.
+        shares = []
+        for _ in range(4):
+            busy_s, began_s = time.process_time(), time.monotonic()
+            await asyncio.sleep(0.05)
+            shares.append((time.process_time() - busy_s) / (time.monotonic() - began_s))
+        assert min(shares) < 0.5
         assert scene.counters.mqtt_failures == {"violation": 1}
     assert scene.keeper.payloads == [b"good"]
     # What came before was still acknowledged where it came from.
