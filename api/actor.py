@@ -54,6 +54,19 @@ def actor_of(x_actor: str | None, actor: str, findings: list[Finding]) -> str:
     return name
 
 
+def author_of(x_actor: str | None, said: str, text: str, slug: str) -> str:
+    """Return the name of who asks without a body, and says *text* in the query as *said*.
+
+    Raises the 422 *slug* that names what is wrong with either.
+    """
+    findings: list[Finding] = []
+    by = actor_of(x_actor, "", findings)
+    check_plain(f"query.{said}", text, findings)
+    if findings:
+        raise refused(slug, *findings)
+    return by
+
+
 def check_plain(where: str, text: str, findings: list[Finding]) -> None:
     """Add to *findings* where *text* has controls in it; lines may end."""
     if not is_plain(text.replace("\n", "")):

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from alerts.binding import Binding, Surroundings, Unbound
 from alerts.book import Because, Group, Silence
 from alerts.episode import RuleFailure
 from alerts.rule import Pack, Rule
-from alerts.state import Action, Alert, Entry, Phase
+from alerts.state import Action, Alert, Entry
+from storage.alerts import StoredPackChange, StoredSilence, Wanted
+
+# A silence and a change of a pack are told as they are kept.
+KeptSilence = StoredSilence
+PackChange = StoredPackChange
 
 
 class UnknownAlert(Exception):
@@ -41,8 +46,7 @@ class AlertsElsewhere(AlertsNotKept):
     """Another process judges, and takes what people want; the one that was asked only reads."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cursor:
+class Cursor(NamedTuple):
     """The place of an alert in the list: newest start first, then the largest id.
 
     A start never moves, so a page that begins behind a cursor is the same whatever is added.
@@ -53,26 +57,14 @@ class Cursor:
 
 
 @dataclass(frozen=True, slots=True)
-class AlertQuery:
-    """Which alerts are wanted, newest start first; what is empty (or None) does not restrict.
+class AlertQuery(Wanted):
+    """Which alerts are wanted, newest start first.
 
-    *rules* are codes with ``*`` for any letters, *sites* all the codes that will do (the tree is
-    for whoever asks to walk), *severities* those of the alert now.  *group* is the id of a group.
-    *since_us* and *until_us*: alerts whose episode touches [since, until).  *is_open* is that of
-    `alerts.state.Alert`, *needs_attention* too.  *after* is the last alert of the page before.
+    *sites* are all the codes that will do (the tree is for whoever asks to walk), *group* is the id
+    of a group.  *is_open* is that of `alerts.state.Alert`, *needs_attention* too.  *after* is the
+    last alert of the page before.
     """
 
-    limit: int
-    phases: tuple[Phase, ...] = ()
-    severities: tuple[int, ...] = ()
-    rules: tuple[str, ...] = ()
-    sites: tuple[str, ...] | None = None
-    subjects: tuple[str, ...] = ()
-    group: str = ""
-    since_us: int | None = None
-    until_us: int | None = None
-    is_open: bool | None = None
-    needs_attention: bool | None = None
     after: Cursor | None = None
 
 
@@ -147,15 +139,6 @@ class KeptGroup:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptSilence:
-    """A silence; *ended_by* is who ended it before its time, and *ended_note* what they said."""
-
-    silence: Silence
-    ended_by: str = ""
-    ended_note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class RulesInForce:
     """What is judged at this moment, and what cannot be.
 
@@ -172,21 +155,6 @@ class RulesInForce:
     def rules(self) -> dict[str, Rule]:
         """Return every rule of the packs by its code."""
         return {rule.code: rule for pack in self.packs for rule in pack.rules}
-
-
-@dataclass(frozen=True, slots=True)
-class PackChange:
-    """Somebody wrote, changed or deleted a pack of their own.
-
-    *before* and *after* are the whole text, None where there was no pack or is none any more.
-    """
-
-    pack: str
-    by: str
-    reason: str
-    at_us: int
-    before: str | None
-    after: str | None
 
 
 class AlertDesk(Protocol):

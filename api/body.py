@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from fastapi import Request
 
-from api.problems import Problem
+from api.problems import Problem, ProblemBody
+
+# What a route answers whose JSON body cannot be read, for its description.
+BODY_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    408: {"model": ProblemBody, "description": "The body did not come in time"},
+    413: {"model": ProblemBody, "description": "The body is too large"},
+    415: {"model": ProblemBody, "description": "The body is not JSON"},
+}
 
 
 async def json_body(request: Request, most_bytes: int, timeout_s: float) -> bytes:

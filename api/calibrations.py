@@ -8,12 +8,11 @@ from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from api.history import ReadingHistory
 from api.instants import format_instant
 from devices.calibration import Calibration, Ledger, Scope, Timeline, Window, WindowKind
-from devices.reading import Batch
 from storage.calibrations import KeptCorrection
-from storage.history import Buckets, Points
-from storage.history import Step as RolledStep
+from storage.history import Points
 
 
 class CalibrationBook(Protocol):
@@ -167,34 +166,10 @@ def overdue(ledger: Ledger, now_us: int) -> list[Calibration]:
     )
 
 
-class RawHistory(Protocol):
-    """What is read of `api.services.ReadingHistory` here."""
-
-    async def raw(
-        self, series_ids: Sequence[int], start_us: int, end_us: int, limit: int
-    ) -> dict[int, Points]:
-        """Return the readings of each series in [start, end), the oldest *limit* of each."""
-        ...
-
-    async def rolled(
-        self, series_ids: Sequence[int], start_us: int, end_us: int, step: RolledStep
-    ) -> dict[int, Buckets]:
-        """Return the filled buckets of each series that begin in [start, end)."""
-        ...
-
-    async def count(self, series_ids: Sequence[int], start_us: int, end_us: int, cap: int) -> int:
-        """Return how many readings there are in [start, end), at most *cap*."""
-        ...
-
-    async def latest(self, series_ids: Sequence[int] | None = None) -> Batch:
-        """Return the newest reading of each series that has any."""
-        ...
-
-
 class Uncalibrated:
     """*history* as the devices sent it: readings off the lines of *timeline* again."""
 
-    def __init__(self, history: RawHistory, timeline: Timeline) -> None:
+    def __init__(self, history: ReadingHistory, timeline: Timeline) -> None:
         self._history = history
         self._timeline = timeline
         self.rolled = history.rolled

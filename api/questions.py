@@ -9,8 +9,8 @@ from enum import StrEnum
 from api.catalogue import zone_of
 from api.columns import Columns, dense_columns, raw_columns
 from api.formats.answer import Answer
+from api.history import ReadingHistory
 from api.problems import Finding, Problem, invalid_query
-from api.services import ReadingHistory
 from api.steps import Ask, Step, bucket_starts_us, fitting_steps, points_of
 from devices.duration import format_duration
 from devices.registry import Registry

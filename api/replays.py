@@ -23,7 +23,8 @@ from alerts.episode import Episode, RuleFailure
 from alerts.errors import AlertsError
 from alerts.replay import Comparison, Replay, Summary, compare, summarise, with_limit
 from alerts.rule import Rule
-from api.stretches import RawHistory, stretches
+from api.history import RawHistory
+from api.stretches import stretches
 from devices.document import nearest
 from devices.registry import Registry
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -14,42 +14,16 @@ from api.alerts import AlertDesk, PackShelf
 from api.calibrations import CalibrationBook
 from api.commands import CommandDesk, CommandShelf
 from api.health import Health
+from api.history import ReadingHistory
 from api.onboarding import OnboardingDesk
 from api.replays import Turnstile
 from api.results import ResultShelf
 from api.tokens import Tokens
 from devices.gap import Gap
-from devices.reading import Batch
 from devices.registry import Registry
 from ingest.collector import Inlet
 from ingest.counters import Counters
 from storage.dead_letters import KeptLetter
-from storage.history import Buckets, Points
-from storage.history import Step as RolledStep
-
-
-class ReadingHistory(Protocol):
-    """What `storage.history.History` answers; every method may raise `DatabaseUnavailable`."""
-
-    async def raw(
-        self, series_ids: Sequence[int], start_us: int, end_us: int, limit: int
-    ) -> dict[int, Points]:
-        """Return the readings of each series in [start, end), the oldest *limit* of each."""
-        ...
-
-    async def rolled(
-        self, series_ids: Sequence[int], start_us: int, end_us: int, step: RolledStep
-    ) -> dict[int, Buckets]:
-        """Return the filled buckets of each series that begin in [start, end)."""
-        ...
-
-    async def count(self, series_ids: Sequence[int], start_us: int, end_us: int, cap: int) -> int:
-        """Return how many readings there are in [start, end), at most *cap*."""
-        ...
-
-    async def latest(self, series_ids: Sequence[int] | None = None) -> Batch:
-        """Return the newest reading of each series that has any."""
-        ...
 
 
 class DeadLetterShelf(Protocol):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Protocol
+from collections.abc import AsyncIterator, Mapping
 
 import numpy as np
 
+from api.history import RawHistory
 from devices.reading import Batch
 from storage.history import Points
 
@@ -15,16 +15,6 @@ ROWS = 200_000  # of a stretch, about
 _SHORTEST_US = 1_000_000
 _LONGEST_US = 400 * 86_400_000_000
 _SPARE = 64  # readings of a series beyond what its interval lets expect
-
-
-class RawHistory(Protocol):
-    """The part of `storage.history.History` that is asked here."""
-
-    async def raw(
-        self, series_ids: Sequence[int], start_us: int, end_us: int, limit: int
-    ) -> dict[int, Points]:
-        """Return the readings of each series in [start, end), the oldest *limit* of each."""
-        ...
 
 
 async def stretches(

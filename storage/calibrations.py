@@ -190,13 +190,7 @@ class CalibrationStore:
     async def corrections(self, series: str | None, limit: int) -> list[KeptCorrection]:
         """Return up to *limit* corrections, the newest first."""
         arguments = {"series": series, "limit": limit}
-
-        async def read(connection: Connection) -> list[KeptCorrection]:
-            cursor = connection.cursor(row_factory=dict_row)
-            await cursor.execute(_SQL["corrections"], arguments)
-            return [_kept(row) async for row in cursor]
-
-        return await self._pool.run(read)
+        return await self._pool.rows(_SQL["corrections"], arguments, _kept)
 
 
 async def refresh_rollups(dsn: str, start_us: int, end_us: int) -> bool:

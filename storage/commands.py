@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from psycopg.rows import dict_row
-
 from storage.errors import DataRefused
 from storage.instant import fits, instant, microseconds
 from storage.pool import Connection, Pool
@@ -147,11 +145,7 @@ class CommandStore:
         return await self._read("stages", {"id": command_id})
 
     async def _read(self, name: str, arguments: Mapping[str, object]) -> _Kept:
-        async def read(connection: Connection) -> _Kept:
-            cursor = connection.cursor(row_factory=dict_row)
-            return [_kept(row) async for row in await cursor.execute(_SQL[name], arguments)]
-
-        return await self._pool.run(read)
+        return await self._pool.rows(_SQL[name], arguments, _kept)
 
 
 _SQL = statements("commands")

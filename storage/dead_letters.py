@@ -7,13 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from psycopg.rows import dict_row
-
 from devices.dead_letter import DeadLetter
 from devices.topic import Template
-from storage.errors import StorageError
 from storage.instant import fits, instant, microseconds
-from storage.outcome import Outcome
+from storage.outcome import Outcome, put_columns
 from storage.pool import Connection, Pool
 from storage.statements import statements
 
@@ -50,15 +47,7 @@ class DeadLetterStore:
         rows = [_row(letter) for letter in {letter.id: letter for letter in letters}.values()]
         columns = {name: [row[name] for row in rows] for name in _COLUMNS}
 
-        async def put(connection: Connection) -> int:
-            cursor = await connection.execute(_SQL["put"], columns)
-            return sum([inserted async for (inserted,) in cursor])
-
-        try:
-            inserted = await self._pool.run(put)
-        except StorageError as error:
-            return Outcome.failed(error)
-        return Outcome("written", inserted, len(letters) - inserted)
+        return await put_columns(self._pool, _SQL["put"], columns, len(letters))
 
     async def list(
         self,
@@ -182,11 +171,7 @@ class DeadLetterStore:
         return await self._pool.run(count)
 
     async def _read(self, name: str, arguments: Mapping[str, object]) -> Sequence[KeptLetter]:
-        async def read(connection: Connection) -> Sequence[KeptLetter]:
-            cursor = connection.cursor(row_factory=dict_row)
-            return [_kept(row) async for row in await cursor.execute(_SQL[name], arguments)]
-
-        return await self._pool.run(read)
+        return await self._pool.rows(_SQL[name], arguments, _kept)
 
 
 _SQL = statements("dead_letters")

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from devices.gap import Gap
-from storage.errors import StorageError
 from storage.instant import fits, instant, microseconds
-from storage.outcome import Outcome
+from storage.outcome import Outcome, put_columns
 from storage.pool import Connection, Pool
 from storage.statements import statements
 
@@ -37,15 +36,7 @@ class GapStore:
             "text": [gap.text for gap in latest],
         }
 
-        async def put(connection: Connection) -> int:
-            cursor = await connection.execute(_SQL["put"], columns)
-            return sum([inserted async for (inserted,) in cursor])
-
-        try:
-            inserted = await self._pool.run(put)
-        except StorageError as error:
-            return Outcome.failed(error)
-        return Outcome("written", inserted, len(gaps) - inserted)
+        return await put_columns(self._pool, _SQL["put"], columns, len(gaps))
 
     async def list(self, since_us: int, until_us: int) -> list[Gap]:
         """Return the gaps that touch the span, by start; microseconds since 1970 UTC."""

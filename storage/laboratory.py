@@ -115,11 +115,7 @@ class LaboratoryStore:
             "versions": versions,
         }
 
-        async def read(connection: Connection) -> list[KeptResult]:
-            cursor = connection.cursor(row_factory=dict_row)
-            return [_kept(row) async for row in await cursor.execute(_SQL["list"], arguments)]
-
-        return await self._pool.run(read)
+        return await self._pool.rows(_SQL["list"], arguments, _kept)
 
     async def untold(self, limit: int) -> Untold:
         """Return the readings of up to *limit* reviewed results that the rules do not know yet."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from storage.errors import reason, trouble
+from storage.errors import StorageError, reason, trouble
+from storage.pool import Connection, Pool
 
 Kind = Literal["written", "unavailable", "refused", "misconfigured"]
 
@@ -29,3 +31,22 @@ class Outcome:
     def failed(error: BaseException) -> Outcome:
         """Return the outcome that *error* stands for; raise one that is not the database's."""
         return Outcome(trouble(error), reason=reason(error))
+
+
+async def put_columns(
+    pool: Pool, statement: bytes, columns: Mapping[str, object], offered: int
+) -> Outcome:
+    """Run *statement*, whose rows tell whether each was inserted, and return what became of them.
+
+    Rows of the *offered* that it did not insert were there already.
+    """
+
+    async def put(connection: Connection) -> int:
+        cursor = await connection.execute(statement, columns)
+        return sum([inserted async for (inserted,) in cursor])
+
+    try:
+        inserted = await pool.run(put)
+    except StorageError as error:
+        return Outcome.failed(error)
+    return Outcome("written", inserted, offered - inserted)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.rows import TupleRow
+from psycopg.rows import TupleRow, dict_row
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from storage.errors import trouble, wrapped
@@ -171,6 +171,17 @@ class Pool:
             return await self._once(work, limit_s)
         except (psycopg.Error, UnicodeEncodeError, OSError) as error:
             raise wrapped(error) from error
+
+    async def rows(
+        self, query: bytes, arguments: Mapping[str, object], make: Callable[[Any], T]
+    ) -> list[T]:
+        """Return what *make* makes of each row of *query*, a dict by the names of its columns."""
+
+        async def read(connection: Connection) -> list[T]:
+            cursor = connection.cursor(row_factory=dict_row)
+            return [make(row) async for row in await cursor.execute(query, arguments)]
+
+        return await self.run(read)
 
     async def _once(self, work: Callable[[Connection], Awaitable[T]], limit_s: float) -> T:
         task = asyncio.current_task()

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from devices.unclaimed import MAX_DEVICE_BYTES, MAX_DEVICES, MAX_TOPICS, HeardMessage, Unclaimed
@@ -128,19 +127,10 @@ class UnclaimedStore:
     async def claims(self, device: str | None = None, limit: int = 100) -> Sequence[Claim]:
         """Return claims, the newest first."""
         arguments = {"device": device, "limit": limit}
-
-        async def read(connection: Connection) -> Sequence[Claim]:
-            cursor = connection.cursor(row_factory=dict_row)
-            return [_claim(row) async for row in await cursor.execute(_SQL["claims"], arguments)]
-
-        return await self._pool.run(read)
+        return await self._pool.rows(_SQL["claims"], arguments, _claim)
 
     async def _read(self, name: str, arguments: Mapping[str, object]) -> Sequence[Unclaimed]:
-        async def read(connection: Connection) -> Sequence[Unclaimed]:
-            cursor = connection.cursor(row_factory=dict_row)
-            return [_unclaimed(row) async for row in await cursor.execute(_SQL[name], arguments)]
-
-        return await self._pool.run(read)
+        return await self._pool.rows(_SQL[name], arguments, _unclaimed)
 
 
 _SQL = statements("unclaimed")

@@ -31,7 +31,7 @@ from api.alerts import (
     UnknownAlert,
 )
 from api.auth import require_token
-from api.body import json_body
+from api.body import BODY_PROBLEMS, json_body
 from api.catalogue import sites_below, unknown
 from api.instants import Instant, parse_instant_us
 from api.parameters import PageSizeIn, ServicesIn, listed
@@ -57,11 +57,8 @@ After = Annotated[
         description="where the page before ended; take it from the Link header",
     ),
 ]
-ACTION_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    408: {"model": ProblemBody, "description": "The body did not come in time"},
-    409: {"model": ProblemBody, "description": "It does not fit; nothing has changed"},
-    413: {"model": ProblemBody, "description": "The body is too large"},
-    415: {"model": ProblemBody, "description": "The body is not JSON"},
+ACTION_PROBLEMS: dict[int | str, dict[str, Any]] = BODY_PROBLEMS | {
+    409: {"model": ProblemBody, "description": "It does not fit; nothing has changed"}
 }
 
 

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
-from api.actor import ActorHeader, actor_of, check_plain, decoded, refused
+from api.actor import ActorHeader, actor_of, author_of, check_plain, decoded, refused
 from api.auth import require_token
-from api.body import json_body
+from api.body import BODY_PROBLEMS, json_body
 from api.calibrations import (
     CalibrationBook,
     CalibrationShape,
@@ -24,7 +24,7 @@ from api.calibrations import (
 from api.catalogue import find_series, unknown
 from api.instants import parse_instant_us
 from api.parameters import PageSizeIn, ServicesIn
-from api.problems import Finding, Problem, ProblemBody, shown
+from api.problems import Finding, Problem, shown
 from api.routes.catalogue import SeriesPath
 from api.services import Services
 from devices.calibration import (
@@ -123,11 +123,6 @@ _WINDOW_BODY = _body(
         "actor": _ACTOR,
     },
 )
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    408: {"model": ProblemBody, "description": "The body did not come in time"},
-    413: {"model": ProblemBody, "description": "The body is too large"},
-    415: {"model": ProblemBody, "description": "The body is not JSON"},
-}
 
 
 @router.get("/calibrations", summary="Calibrations, the newest entry first")
@@ -159,7 +154,7 @@ async def calibrations(
     status_code=201,
     dependencies=[Depends(require_token)],
     openapi_extra={"requestBody": _LINE_BODY},
-    responses=_PROBLEMS,
+    responses=BODY_PROBLEMS,
 )
 async def post_calibration(
     services: ServicesIn, request: Request, series: SeriesPath, x_actor: ActorHeader = None
@@ -191,7 +186,7 @@ async def delete_calibration(
 ) -> CalibrationShape:
     """Withdraw an entry, which stays on record; the line before goes on, stored readings too."""
     book = _book(services)
-    by = _by(x_actor, note, _BAD_LINE)
+    by = author_of(x_actor, "note", note, _BAD_LINE)
     ledger = book.ledger
     counting = {one.id: one for lines in ledger.in_force().values() for one in lines}
     if calibration not in counting:
@@ -225,7 +220,7 @@ async def quality_windows(
     status_code=201,
     dependencies=[Depends(require_token)],
     openapi_extra={"requestBody": _WINDOW_BODY},
-    responses=_PROBLEMS,
+    responses=BODY_PROBLEMS,
 )
 async def post_window(
     services: ServicesIn, request: Request, x_actor: ActorHeader = None
@@ -253,7 +248,7 @@ async def delete_window(
 ) -> WindowShape:
     """Withdraw a window: its readings lose the mark; it stays on record."""
     book = _book(services)
-    by = _by(x_actor, note, _BAD_WINDOW)
+    by = author_of(x_actor, "note", note, _BAD_WINDOW)
     known = {one.id: one for one in book.ledger.windows_in_force()}
     if window not in known:
         raise Problem(404, "unknown-window", f"no window {window} that counts")
@@ -282,15 +277,6 @@ def _book(services: Services) -> CalibrationBook:
     if services.calibrations is None:
         raise Problem(503, "not-calibrating", "this process keeps no calibration book")
     return services.calibrations
-
-
-def _by(x_actor: str | None, note: str, slug: str) -> str:
-    findings: list[Finding] = []
-    by = actor_of(x_actor, "", findings)
-    check_plain("query.note", note, findings)
-    if findings:
-        raise refused(slug, *findings)
-    return by
 
 
 def _line(series: str, body: _LineBody, x_actor: str | None) -> Calibration:

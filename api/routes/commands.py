@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 
 from api.actor import MOST_ACTOR, actor_of, check_plain, decoded, refused
 from api.auth import require_token
-from api.body import json_body
+from api.body import BODY_PROBLEMS, json_body
 from api.catalogue import unknown
 from api.commands import (
     CommandDeskClosed,
@@ -66,11 +66,9 @@ _orders = msgspec.json.Decoder(_Order)
     summary="Write a value into a device",
     dependencies=[Depends(require_token)],
     openapi_extra={"requestBody": _BODY},
-    responses={
-        408: {"model": ProblemBody, "description": "The body did not come in time"},
+    responses=BODY_PROBLEMS
+    | {
         409: {"model": ProblemBody, "description": "It is not allowed; nothing was sent"},
-        413: {"model": ProblemBody, "description": "The body is too large"},
-        415: {"model": ProblemBody, "description": "The body is not JSON"},
         502: {"model": ProblemBody, "description": "The device refused, or nobody knows"},
         503: {"model": ProblemBody, "description": "It cannot be sent, or its end not be kept"},
     },

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from api.actor import ActorHeader, actor_of, decoded, refused
 from api.auth import require_token
-from api.body import json_body
+from api.body import BODY_PROBLEMS, json_body
 from api.onboarding import (
     ClaimNotWritten,
     Found,
@@ -45,11 +45,6 @@ _MOST_TEXT = 256_000
 _MOST_FINDINGS = 50
 _MOST_LEVELS = 12
 _UNCLAIMED_ID = Annotated[str, Path(pattern="^[0-9a-f]{16}$", description="id of the list")]
-_BODY_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    408: {"model": ProblemBody, "description": "The body did not come in time"},
-    413: {"model": ProblemBody, "description": "The body is too large"},
-    415: {"model": ProblemBody, "description": "The body is not JSON"},
-}
 Text = Annotated[str, msgspec.Meta(max_length=_MOST_TEXT)]
 _DEVICE = {
     "type": "object",
@@ -148,7 +143,7 @@ async def one_unclaimed(services: ServicesIn, id: _UNCLAIMED_ID) -> UnclaimedDet
         },
     ),
     responses={
-        **_BODY_PROBLEMS,
+        **BODY_PROBLEMS,
         507: {"model": ProblemBody, "description": "The files cannot be written"},
     },
 )
@@ -212,7 +207,7 @@ async def claim(
             "guessed": _GUESSED,
         },
     ),
-    responses=_BODY_PROBLEMS,
+    responses=BODY_PROBLEMS,
 )
 async def try_profile(services: ServicesIn, request: Request) -> TriedShape:
     """Read samples by a description that is saved nowhere, and return the readings it gives.

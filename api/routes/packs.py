@@ -18,7 +18,7 @@ from alerts.pack_library import (
     shipped_pack_text,
     shipped_trials,
 )
-from api.actor import ActorHeader, actor_of, check_plain, decoded, refused
+from api.actor import ActorHeader, actor_of, author_of, check_plain, decoded, refused
 from api.alert_shapes import (
     PackChangeShape,
     PackShape,
@@ -30,12 +30,13 @@ from api.alert_shapes import (
 )
 from api.alerts import AlertsNotKept, OwnPack, PackChange, PackShelf
 from api.auth import require_token
+from api.body import BODY_PROBLEMS
 from api.catalogue import unknown
 from api.packs import checked, refusal
 from api.parameters import PageSizeIn, ServicesIn
 from api.problems import RETRY_AFTER_S, Finding, Problem, ProblemBody
 from api.routes.alerts import desk_of, not_kept
-from api.routes.rules import BODY_PROBLEMS, TEXTS, Text, described, force_of, read_body, would_bind
+from api.routes.rules import TEXTS, Text, described, force_of, read_body, would_bind
 from api.services import Services
 from devices.errors import DocumentError
 
@@ -164,11 +165,7 @@ async def delete_pack(
     reason: Annotated[str, Query(max_length=500, description="why")] = "",
 ) -> None:
     """Delete a pack; its open alerts are withdrawn, and its text stays on record."""
-    findings: list[Finding] = []
-    by = actor_of(x_actor, "", findings)
-    check_plain("query.reason", reason, findings)
-    if findings:
-        raise refused("invalid-request", *findings)
+    by = author_of(x_actor, "reason", reason, "invalid-request")
     desk, shelf = desk_of(services), _shelf(services, pack)
     async with services.packs_lock:
         old = await _own(services, pack)

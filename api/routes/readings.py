@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from api.auth import require_token
-from api.body import json_body
+from api.body import BODY_PROBLEMS, json_body
 from api.calibrations import Uncalibrated
 from api.catalogue import find_series, named_series
 from api.formats import arrow, csv_rows, json_columns
@@ -256,10 +256,8 @@ def _file_name(found: Answer, form: Format) -> str:
     summary="Post readings",
     dependencies=[Depends(require_token)],
     openapi_extra={"requestBody": _BODY},
-    responses={
-        408: {"model": ProblemBody, "description": "The body did not come in time"},
-        413: {"model": ProblemBody, "description": "The body is too large"},
-        415: {"model": ProblemBody, "description": "The body is not JSON"},
+    responses=BODY_PROBLEMS
+    | {
         503: {"model": ProblemBody, "description": "No room: post it again later"},
     },
 )

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Request
 from alerts.pack_library import shipped_pack, shipped_pack_names
 from alerts.rule import Rule
 from api.actor import decoded, refused
+from api.body import BODY_PROBLEMS
 from api.catalogue import sites_below
 from api.instants import moment_us
 from api.packs import checked
@@ -29,7 +30,7 @@ from api.replays import (
     with_limits,
 )
 from api.routes.packs import on_disk
-from api.routes.rules import BODY_PROBLEMS, TEXTS, Text, described, force_of, read_body
+from api.routes.rules import TEXTS, Text, described, force_of, read_body
 from api.services import Services
 from devices.document import nearest
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from api.actor import ActorHeader, actor_of, decoded, refused
 from api.auth import require_token
-from api.body import json_body, read_body
+from api.body import BODY_PROBLEMS, json_body, read_body
 from api.catalogue import SeriesFilter, named_series, select_series
 from api.instants import Instant
 from api.parameters import PageSizeIn, ServicesIn, listed
@@ -59,11 +59,8 @@ _BODY: dict[str, Any] = {
     summary="Add results of samples",
     dependencies=[Depends(require_token)],
     openapi_extra={"requestBody": _BODY},
-    responses={
-        408: {"model": ProblemBody, "description": "The body did not come in time"},
-        413: {"model": ProblemBody, "description": "The body is too large"},
-        415: {"model": ProblemBody, "description": "The body is neither CSV nor JSON"},
-    },
+    responses=BODY_PROBLEMS
+    | {415: {"model": ProblemBody, "description": "The body is neither CSV nor JSON"}},
 )
 async def post_results(
     services: ServicesIn,

@@ -22,22 +22,16 @@ from api.alert_shapes import (
     rule_shapes,
 )
 from api.alerts import RulesInForce
-from api.body import json_body
+from api.body import BODY_PROBLEMS, json_body
 from api.catalogue import sites_below, unknown
 from api.packs import MOST_TEXT, Checked, checked
 from api.parameters import PageIn, ServicesIn, cut
-from api.problems import ProblemBody
 from api.routes.alerts import desk_of
 from api.services import Services
 
 router = APIRouter(tags=["rules"])
 
 _MOST_BODY_BYTES = 4 * MOST_TEXT
-BODY_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    408: {"model": ProblemBody, "description": "The body did not come in time"},
-    413: {"model": ProblemBody, "description": "The body is too large"},
-    415: {"model": ProblemBody, "description": "The body is not JSON"},
-}
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=MOST_TEXT)]
 
 

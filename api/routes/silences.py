@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from alerts.book import Silence
 from alerts.errors import IllegalAction
 from alerts.rule import Severity
-from api.actor import ActorHeader, actor_of, check_plain, decoded, refused
+from api.actor import ActorHeader, actor_of, author_of, check_plain, decoded, refused
 from api.alert_shapes import SeverityWord, SilenceShape, silence_shape
 from api.alerts import AlertsNotKept, KeptSilence, UnknownSilence
 from api.auth import require_token
@@ -128,11 +128,7 @@ async def delete_silence(
     note: Annotated[str, Query(max_length=500, description="why it is ended")] = "",
 ) -> SilenceShape:
     """End a silence now; it stays on record, and what it held back is told if it still stands."""
-    findings: list[Finding] = []
-    by = actor_of(x_actor, "", findings)
-    check_plain("query.note", note, findings)
-    if findings:
-        raise refused(_BAD, *findings)
+    by = author_of(x_actor, "note", note, _BAD)
     try:
         ended = await desk_of(services).end_silence(silence, by, note)
     except UnknownSilence as error:
