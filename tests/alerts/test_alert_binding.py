@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, datetime, timedelta, timezone
 from itertools import pairwise
 
 import pytest
@@ -248,6 +248,9 @@ def test_the_strictest_counts_only_while_it_is_valid():
     )
     spans = {binding.rule.code: binding.timetable.spans for binding in bindings}
     (july,) = spans["olympics.so2"]
+    zone = timezone(timedelta(hours=8))
+    first, after = (datetime(2026, month, 1, tzinfo=zone).timestamp() * 1e6 for month in (7, 8))
+    assert july == (first, after)  # the last day too
     assert spans["gb.so2"] == ((int(LONG_AGO), july[0]), (july[1], int(NEVER)))
     edges = sorted(span for each in spans.values() for span in each)
     assert all(before[1] == after[0] for before, after in pairwise(edges))

@@ -62,6 +62,13 @@ def test_the_id_is_the_same_for_everyone_who_has_the_readings():
     assert len(first) == 1
 
 
+def test_the_id_of_an_episode_is_the_same_for_ever():
+    # What was stored and sent under it would be lost from sight.
+    assert episode_id("t.r0", "series:c2.air_temperature", START) == (
+        "54ba1291b69d156a2e310808c4f30f5a"
+    )
+
+
 @pytest.mark.parametrize(
     "quality", [Quality.CALIBRATION, Quality.MAINTENANCE, Quality.PHYSICAL_RANGE]
 )

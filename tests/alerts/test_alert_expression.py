@@ -7,6 +7,7 @@ import pytest
 from alerts.conditions import compile_levels
 from alerts.errors import ConditionError
 from alerts.expression import Both, Compare, CountOf, Measure, Not, Number, parse
+from alerts.program import Arithmetic, Column, Param
 from devices.site import Placement
 
 
@@ -59,12 +60,63 @@ LIMITS = [
     ("air_temperature inside 15..20 degC margin 1 K", (15.0, 20.0, 14.0, 21.0)),
     ("air_temperature - 5 K > 20 degC", (5.0, 20.0)),
     ("valve_state == 1", (1.0,)),
+    ("86 degF - air_temperature > 9 degF", (30.0, 5.0)),  # a point less a point
+    ("9 degF + air_temperature > 95 degF", (5.0, 35.0)),  # a difference and a point
+    ("2 * air_temperature.a - air_temperature.b > 95 degF", (2.0, 35.0)),
+    ("air_temperature.a / 2 + air_temperature.b / 2 > 95 degF", (2.0, 2.0, 35.0)),
+    ("air_temperature - twins(air_temperature) > 3.6 degF", (2.0,)),
+    ("abs(air_temperature) > 95 degF", (35.0,)),
+    ("average(air_temperature) > 95 degF", (35.0,)),
+    ("spread(air_temperature) > 3.6 degF", (2.0,)),
+    ("dew_point(air_temperature, relative_humidity) < 50 degF", (10.0,)),
+    ("air_temperature range over 1h > 3.6 degF", (2.0,)),
+    ("air_temperature usual over 7d > 95 degF", (35.0,)),
+    ("air_temperature.a rate over 5min + air_temperature.b rate over 5min > 60 degC/h", (1.0,)),
+    ("air_temperature flat for 10min within 3.6 degF", (2.0,)),
+    ("irrigation_volume increase over 1h > 1 m3", (1000.0,)),
 ]
 
 
 @pytest.mark.parametrize(("text", "params"), LIMITS)
 def test_limits_are_brought_to_the_quantity_s_unit(text, params):
     assert compile_levels([(parse(text), 0)]).params == pytest.approx(params, abs=1e-12)
+
+
+def test_the_limits_of_hours_and_of_an_excess_are_brought_to_the_quantity_s_unit():
+    for text, limits in (
+        ("hours with air_temperature inside 86..95 degF over 24h > 90 min", (30.0, 35.0)),
+        ("excess of air_temperature above 303.15 K over today > 1 K.d", (30.0,)),
+    ):
+        (leaf,) = compile_levels([(parse(text), 0)]).leaves
+        assert leaf.spec.aggregate.limits == pytest.approx(limits, abs=1e-9)
+
+
+# text, what an alert of it shows, its unit, which way is worse, the param of the band's lower limit
+SHOWN = [
+    ("air_temperature > 30 degC", Column(0), "°C", 1, 0),
+    ("air_temperature <= 5 degC", Column(0), "°C", -1, 0),
+    ("valve_state == 1", Column(0), "1", 0, 0),  # neither way
+    ("air_temperature / air_temperature.b >= 1.2",
+     Arithmetic("/", Column(0), Column(1)), "1", 1, 0),
+    ("air_temperature outside 15..25 degC", Column(0), "°C", 2, 0),  # away from the band
+    ("air_temperature - 5 K outside 15..25 degC", Arithmetic("-", Column(0), Param(0)), "°C", 2, 1),
+    ("air_temperature inside 15..20 degC", Column(0), "°C", 0, 0),
+    ("co2 > 900 ppm and air_temperature < 3 degC", Column(0), "ppm", 1, 0),  # the first of them
+    ("(solution_ph outside 5.5..6.5 and co2 > 3 ppm) or co2 < 1 ppm", Column(0), "pH", 2, 0),
+    ("at least 2 of co2 > 900 ppm", Column(0, "highest"), "ppm", 1, 0),  # of those that count
+    ("all of co2 < 300 ppm", Column(0, "lowest"), "ppm", -1, 0),
+    ("any of air_temperature >= 30 degC", Column(0, "highest"), "°C", 1, 0),
+    ("no data for 3 intervals", None, "", 0, 0),
+    ("co2 flat for 5min", None, "", 0, 0),
+    ("co2 flat for 10min within 3 ppm", None, "", 0, 0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "value", "unit", "sense", "band"), SHOWN)
+def test_an_alert_shows_what_its_condition_looks_at_first(text, value, unit, sense, band):
+    program = compile_levels([(parse(text), 0)])
+    assert (program.value, program.unit) == (value, unit)
+    assert (program.sense, program.band) == (sense, band)
 
 
 # text, position of the mistake, what it says, the nearest right word
@@ -103,6 +155,15 @@ WRONG = [
     ("flat for 6h within 0.1 K", 19, "after a named quantity", ""),
     ("at least 0 of co2 > 3 ppm", 9, "how many", ""),
     ("air_temperature > 0 s", 18, "a unit like °C", ""),
+    ("air_temperature.a + air_temperature.b > 60 degC", 40, "their mean", ""),
+    ("2 * air_temperature > 60 degC", 22, "their mean", ""),
+    ("co2 / air_temperature > 1", 4, "a plain number on one side", ""),
+    ("2 / co2 > 1 ppm", 2, "a plain number on one side", ""),
+    ("co2 + 5 > 3 ppm", 4, "two of the same unit", ""),
+    ("5 ppm > 3 ppm", 0, "a quantity beside it", ""),
+    ("air_temperature p5 over each day > 3 degC", 16, "p5 over a duration", ""),
+    ("air_temperature median over today > 3 degC", 16, "median over a duration", ""),
+    ("so2 usual over 29d > 3 ug/m3", 4, "in whole days", ""),
     ("", 0, "quantity of the vocabulary", ""),
     ("(" * 20_000 + "co2 > 3 ppm" + ")" * 20_000, 60, "at most 60 brackets", ""),
     ("not " * 20_000 + "co2 > 3 ppm", 240, "at most 60 brackets", ""),

@@ -20,6 +20,7 @@ from alerts.schedule import (
     sun_times,
     without,
 )
+from alerts.segments import NEVER
 from alerts.zone import HOUR_US, calendar, day_date, instant_us
 
 ZONES = ["Asia/Shanghai", "Europe/Amsterdam", "Asia/Kolkata", "America/St_Johns"]
@@ -107,11 +108,55 @@ def test_yearly_dates_may_run_over_new_year(day, inside):
     assert table.holds(np.array([at("Asia/Shanghai", 2026, *day, 12)])).tolist() == [inside]
 
 
+@pytest.mark.parametrize(
+    ("day", "inside"),
+    [((2, 28), False), ((3, 1), True), ((4, 15), True), ((4, 30), True), ((5, 1), False),
+     ((9, 9), False), ((10, 1), True)],
+)  # fmt: skip
+def test_yearly_dates_count_from_their_first_to_their_last_day(day, inside):
+    dates = (((3, 1), (4, 30)), ((10, 1), (10, 1)))
+    table = Timetable(Schedule(dates=dates), calendar("Asia/Shanghai"))
+    ends = np.array([at("Asia/Shanghai", 2026, *day), at("Asia/Shanghai", 2026, *day, 23, 59)])
+    assert table.holds(ends).tolist() == [inside] * 2
+
+
+def test_all_parts_of_a_schedule_must_hold():
+    zone = "Asia/Shanghai"
+    sun = sun_times(38.93, 100.45, zone)
+    clock = ((21 * HOUR_US, 9 * HOUR_US),)
+    night = Schedule(sun="night", clock=clock, dates=(((6, 1), (6, 30)),))
+    moments = np.array([
+        at(zone, 2026, 6, 1, 23),  # all of them
+        at(zone, 2026, 6, 1, 4),
+        at(zone, 2026, 6, 1, 8),  # the sun is up since six
+        at(zone, 2026, 6, 1, 20, 59),  # before the hours
+        at(zone, 2026, 7, 1, 23),  # after the dates
+        at(zone, 2026, 6, 1, 13),
+    ])  # fmt: skip
+    held = Timetable(night, calendar(zone), sun).holds(moments)
+    assert held.tolist() == [True, True, False, False, False, False]
+    day = Schedule(sun="day", clock=clock)
+    held = Timetable(day, calendar(zone), sun).holds(moments)
+    assert held.tolist() == [False, False, True, False, False, False]
+
+
+def test_a_rule_may_be_valid_in_several_spans():
+    table = Timetable(Schedule(), calendar("Asia/Shanghai"), None, ((10, 20), (30, 40), (50, 60)))
+    moments = np.array([9, 10, 19, 20, 29, 30, 39, 40, 49, 50, 59, 60])
+    assert table.holds(moments).tolist() == [False, True, True, False] * 3
+    assert not table.is_always
+    assert Timetable(Schedule(), calendar("Asia/Shanghai")).is_always
+    assert not Timetable(Schedule(sun="day"), calendar("Asia/Shanghai")).is_always
+
+
 def test_spans_are_joined_cut_and_taken_away():
     assert joined([(5, 9), (1, 3), (3, 4), (8, 10)]) == ((1, 4), (5, 10))
     assert both(((0, 10), (20, 30)), ((5, 25),)) == ((5, 10), (20, 25))
     assert without(((0, 10), (20, 30)), ((5, 25),)) == ((0, 5), (25, 30))
     assert without(((0, 10),), ((0, 10),)) == ()
+    assert without(((0, 10),), ((3, 4), (6, 8))) == ((0, 3), (4, 6), (8, 10))
+    assert both(((0, 10), (20, 30)), ((2, 4), (8, 22))) == ((2, 4), (8, 10), (20, 22))
+    assert both(((0, 10),), ((10, 20),)) == ()
 
 
 def test_a_stage_lasts_until_the_next_begins():
@@ -126,6 +171,11 @@ def test_a_stage_lasts_until_the_next_begins():
     assert planting.spans(["flowering"], zone) == ((midnight[1], midnight[2]),)
     assert planting.spans(["fruiting"], zone) == ((midnight[2], midnight[3]),)
     assert planting.spans(["seedling", "flowering"], zone) == ((midnight[0], midnight[2]),)
+    assert planting.spans(["seedling", "fruiting"], zone) == (
+        (midnight[0], midnight[1]), (midnight[2], midnight[3]),
+    )  # fmt: skip
+    endless = Planting("h1", "tomato", (StageBegin("fruiting", date(2026, 6, 1)),))
+    assert endless.spans(["fruiting"], zone) == ((midnight[2], int(NEVER)),)
     by_degrees = Planting("h1", "tomato", (StageBegin("a", None, 0.0), StageBegin("b", None, 500)))
     assert by_degrees.degree_days(["a"]) == ((0.0, 500),)
     assert by_degrees.degree_days(["b"]) == ((500, float("inf")),)
