@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import os
 from collections import Counter
@@ -50,6 +51,19 @@ def _leak_check(request: pytest.FixtureRequest) -> None:
     function = getattr(request, "function", None)
     if inspect.iscoroutinefunction(inspect.unwrap(function) if function else None):
         request.getfixturevalue("_no_task_left")
+
+
+def pytest_collection_finish() -> None:
+    """Keep what was imported and collected out of every later look for garbage."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _garbage_of_this_file() -> Iterator[None]:
+    """Find what a file forgot to close while its name still stands over the blame."""
+    yield
+    gc.collect()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -103,6 +104,28 @@ SERVICES_TEST = """
     def test_needs_nothing():
         pass
 """
+
+
+def test_what_is_found_as_garbage_is_blamed_on_the_file_that_left_it(run_tests, tmp_path):
+    (tmp_path / "test_the_next_file.py").write_text("def test_innocent(): pass")
+    code, output, closing = run_tests(
+        """
+        import socket
+
+        def test_leaves_a_socket():
+            left = [socket.socket()]
+            left.append(left)  # only a look for garbage finds it
+
+        def test_is_the_last_of_its_file():
+            pass
+        """
+    )
+    assert code == 1
+    assert closing.startswith("3 passed, 1 error")
+    assert re.search(
+        r"^ERROR \S*test_sample.py::test_is_the_last_of_its_file", output, re.MULTILINE
+    )
+    assert "unclosed <socket.socket" in output
 
 
 def test_missing_services_are_left_out_and_named_in_the_last_line(run_tests):
