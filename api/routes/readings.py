@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -70,6 +71,23 @@ UncalibratedQuery = Annotated[
     Query(description="values as the devices sent them, before calibration; raw readings only"),
 ]
 
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What may be said of an answer, whatever series it is about."""
+
+    step: StepQuery = "auto"
+    agg: AggregateQuery = None
+    max_points: MaxPointsQuery = None
+    form: FormatQuery = None
+    time: TimeQuery = TimeForm.ISO
+    gaps: GapsQuery = True
+    bom: BomQuery = False
+    uncalibrated: UncalibratedQuery = False
+
+
+AskedIn = Annotated[Asked, Depends()]
+
 _FORMS: dict[int | str, dict[str, Any]] = {
     200: {
         "model": ReadingsShape,
@@ -112,14 +130,7 @@ async def series_readings(
     request: Request,
     series: SeriesPath,
     span: RangeIn,
-    step: StepQuery = "auto",
-    agg: AggregateQuery = None,
-    max_points: MaxPointsQuery = None,
-    form: FormatQuery = None,
-    time: TimeQuery = TimeForm.ISO,
-    gaps: GapsQuery = True,
-    bom: BomQuery = False,
-    uncalibrated: UncalibratedQuery = False,
+    asked: AskedIn,
 ) -> Response:
     """Return the readings of a series in [start, end), raw or rolled up.
 
@@ -129,10 +140,7 @@ async def series_readings(
     in no mean, minimum or maximum.
     """
     wanted = [find_series(services.everything(), series)]
-    kind = chosen_format(form, request.headers.get("accept", ""))
-    step = _raw_step(step) if uncalibrated else step
-    question = _question(wanted, span, step, agg, max_points, gaps, kind, services.settings.limits)
-    return await _respond(services, question, kind, time, bom, uncalibrated)
+    return await _respond(services, request, wanted, span, asked)
 
 
 @router.get("/readings", summary="Readings of several series", responses=_FORMS)
@@ -141,36 +149,21 @@ async def several_readings(
     request: Request,
     series: Annotated[list[str], Query(description="series code; repeat it for several")],
     span: RangeIn,
-    step: StepQuery = "auto",
-    agg: AggregateQuery = None,
-    max_points: MaxPointsQuery = None,
-    form: FormatQuery = None,
-    time: TimeQuery = TimeForm.ISO,
-    gaps: GapsQuery = True,
-    bom: BomQuery = False,
-    uncalibrated: UncalibratedQuery = False,
+    asked: AskedIn,
 ) -> Response:
     """Return the readings of several series in one answer, all at the same step."""
     limits = services.settings.limits
     wanted = named_series(services.everything(), listed(series), limits.max_series)
     if not wanted:
         raise invalid_query(Finding("query.series", "nothing", "the code of at least one series"))
-    kind = chosen_format(form, request.headers.get("accept", ""))
-    step = _raw_step(step) if uncalibrated else step
-    question = _question(wanted, span, step, agg, max_points, gaps, kind, limits)
-    return await _respond(services, question, kind, time, bom, uncalibrated)
+    return await _respond(services, request, wanted, span, asked)
 
 
 def _question(
-    series: Sequence[Series],
-    span: Range,
-    step: str,
-    agg: Sequence[str] | None,
-    max_points: int | None,
-    gaps: bool,
-    form: Format,
-    limits: Limits,
+    series: Sequence[Series], span: Range, asked: Asked, form: Format, limits: Limits
 ) -> Question:
+    step = _raw_step(asked.step) if asked.uncalibrated else asked.step
+    max_points = asked.max_points
     cap = limits.max_table_rows if form.is_table else limits.max_total_points
     if max_points is not None and max_points > cap:
         expected = f"a whole number up to {cap}"
@@ -180,10 +173,10 @@ def _question(
         start_us=span.start_us,
         end_us=span.end_us,
         step=None if step == "auto" else Step(step),
-        aggregates=_aggregates(agg),
+        aggregates=_aggregates(asked.agg),
         max_points=max_points or limits.max_points,
         cap=cap,
-        fill=gaps,
+        fill=asked.gaps,
     )
 
 
@@ -211,20 +204,17 @@ def _raw_step(step: str) -> str:
 
 
 async def _respond(
-    services: Services,
-    question: Question,
-    form: Format,
-    time: TimeForm,
-    bom: bool,
-    uncalibrated: bool,
+    services: Services, request: Request, wanted: Sequence[Series], span: Range, asked: Asked
 ) -> Response:
+    form = chosen_format(asked.form, request.headers.get("accept", ""))
+    question = _question(wanted, span, asked, form, services.settings.limits)
     registry, history = services.everything(), services.history
-    if uncalibrated and services.calibrations is not None:
+    if asked.uncalibrated and services.calibrations is not None:
         book = services.calibrations.ledger
         history = Uncalibrated(history, Timeline.build(book.until(book.applied), registry))
     found = await answer(question, registry, history)
     # A month of raw readings takes a few tenths of a second to write: not on the event loop.
-    content = await asyncio.to_thread(_encode, found, form, time, bom)
+    content = await asyncio.to_thread(_encode, found, form, asked.time, asked.bom)
     headers = {"Vary": "Accept"}
     if form.is_table:
         headers["Content-Disposition"] = f'attachment; filename="{_file_name(found, form)}"'
