@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
-from alerts.book import Because, Book, Silence, Told
+from alerts import state
+from alerts.book import Because, Book, Outcome, Silence, Told
 from alerts.engine import Engine, Settings
+from alerts.episode import Change
 from alerts.errors import IllegalAction
 from alerts.places import Places
 from alerts.rule import read_pack
 from alerts.state import Action, Phase
 from devices.site import SiteKind
-from tests.alerts.places import MINUTE, SECOND, base, batch, device, registry, series, site
+from tests.alerts.places import DAY, MINUTE, SECOND, base, batch, device, registry, series, site
 
 START = 1_767_225_600 * SECOND
 
@@ -114,6 +117,37 @@ def test_sensors_of_a_house_that_has_power_are_told_of_by_themselves():
     assert alert.episode.subject == "series:d0.air_temperature.c0"
 
 
+def alert_about(scene, subject):
+    return next(a for a in scene.book.alerts() if a.episode.subject == subject)
+
+
+def test_what_hides_others_hides_them_no_longer_when_it_is_over():
+    scene = Scene(SILENT, house_of_sixty())
+    scene.hear([(sid, START, 20.0, 0) for sid in range(1, 61)], START)
+    scene.wait(START + 200 * SECOND)  # the whole house is silent
+    assert [(n.told, n.severity) for n in scene.notices] == [(Told.FIRING, 3)]
+    sensor = "series:d0.air_temperature.c0"
+    assert scene.book.held_back(alert_about(scene, sensor), scene.now) is Because.HIDDEN
+    assert scene.book.held_back(alert_about(scene, "device:d0"), scene.now) is Because.HIDDEN
+    # The power is back, and one sensor did not survive it.
+    now = START + 201 * SECOND
+    scene.hear([(sid, now, 20.0, 0) for sid in range(2, 61)], now)
+    assert alert_about(scene, "site:h1").phase is Phase.RESOLVED
+    assert scene.book.held_back(alert_about(scene, sensor), now) is None
+
+
+def test_an_alert_of_a_rule_that_is_gone_is_kept_and_hides_nothing():
+    scene = Scene(SILENT, house_of_sixty())
+    scene.hear([(sid, START, 20.0, 0) for sid in range(1, 61)], START)
+    scene.wait(START + 200 * SECOND)
+    rules = {code: rule for code, rule in scene.book.rules.items() if "sensor" in code}
+    scene.book.rules = rules
+    scene.wait(START + 201 * SECOND)
+    assert alert_about(scene, "site:h1").is_open
+    sensor = alert_about(scene, "series:d0.air_temperature.c0")
+    assert scene.book.held_back(sensor, scene.now) is None
+
+
 def hot(scene, minute, value, sid=1):
     at = START + minute * MINUTE
     return scene.hear([(sid, at, value, 0)], at)
@@ -183,20 +217,51 @@ def test_a_silence_holds_back_and_what_stands_at_its_end_is_told():
 
 
 @pytest.mark.parametrize(
-    ("rules", "worst", "silenced"),
+    ("facts", "silenced"),
     [
-        (("crop.*",), 3, True),  # a pattern
-        (("crop.cold",), 3, False),  # another rule
-        ((), 1, False),  # only what is no worse than info
+        ({"rules": ("crop.*",)}, True),  # a pattern
+        ({"rules": ("crop.cold",)}, False),  # another rule
+        ({"rules": ("crop.cold", "crop.hot")}, True),
+        ({"sites": ("base",)}, True),  # all below it
+        ({"sites": ("h2", "h1")}, True),
+        ({"sites": ("h2",)}, False),
+        ({"subjects": ("series:c1.air_temperature.a",)}, True),
+        ({"subjects": ("series:c1.air_temperature.b",)}, False),
+        ({"sites": ("base",), "worst": 1}, False),  # only what is no worse than info
+        ({"sites": ("base",), "worst": 2}, True),
+        ({"sites": ("base",), "rules": ("crop.cold",)}, False),  # all of them must match
+        ({"sites": ("base",), "from_us": START}, True),  # from its first moment
+        ({"sites": ("base",), "from_us": START + 1}, False),
     ],
 )
-def test_a_silence_covers_what_it_matches(rules, worst, silenced):
+def test_a_silence_covers_what_it_matches(facts, silenced):
     scene = Scene(HOT, base())
-    scene.book.silence(
-        Silence("s", "li", "why", START - 1, START + MINUTE, rules, ("base",), worst=worst), START
-    )
+    facts = {"from_us": START - 1, "until_us": START + MINUTE} | facts
+    scene.book.silence(Silence("s", "li", "why", **facts), START)
     hot(scene, 0, 31.0)
     assert (scene.notices == []) is silenced
+
+
+def test_a_silence_can_be_ended_before_its_time_and_what_stands_is_told():
+    scene = Scene(HOT, base())
+    silence = Silence("s", "li", "why", START - 1, START + 30 * MINUTE, sites=("h1",))
+    scene.book.silence(silence, START)
+    hot(scene, 0, 31.0)
+    assert scene.book.silences(START + 30 * MINUTE - 1) == (silence,)
+    assert scene.book.silences(START + 30 * MINUTE) == ()
+    outcome = scene.book.unsilence("s", START + MINUTE)
+    assert [n.told for n in outcome.notices] == [Told.FIRING]
+    assert scene.book.silences(START + MINUTE) == ()
+    for unknown in ("s", "t"):
+        with pytest.raises(IllegalAction, match="over or unknown"):
+            scene.book.unsilence(unknown, START + MINUTE)
+
+
+def test_a_silence_that_is_over_cannot_be_ended():
+    scene = Scene(HOT, base())
+    scene.book.silence(Silence("s", "li", "why", START, START + 1, sites=("h1",)), START)
+    with pytest.raises(IllegalAction, match="over or unknown"):
+        scene.book.unsilence("s", START + 1)
 
 
 @pytest.mark.parametrize(
@@ -277,3 +342,115 @@ def test_a_group_at_rest_is_put_away():
     scene.wait(START + 20 * MINUTE)
     assert scene.book.groups() == ()
     assert scene.book.alerts() == ()
+
+
+def test_what_changed_nothing_is_not_reported_as_changed():
+    scene = Scene(HOT, base())
+    first = hot(scene, 0, 31.0)
+    assert len(first.groups) == len(first.alerts) == 1
+    assert scene.wait(START + SECOND) == Outcome()
+    second = hot(scene, 1, 36.0)
+    assert (len(second.groups), len(second.alerts), len(second.notices)) == (1, 1, 1)
+    assert scene.wait(START + MINUTE + SECOND) == Outcome()
+
+
+def test_an_alert_that_takes_the_place_of_another_keeps_what_people_did():
+    scene = Scene(HOT, base())
+    hot(scene, 0, 31.0)
+    (first,) = scene.book.alerts()
+    scene.book.act(Action.ACKNOWLEDGE, first.id, START + SECOND, by="li")
+    hot(scene, 1, 31.0)
+    # A late reading says that it began a minute earlier: another id.
+    earlier = START - MINUTE
+    outcome = scene.hear([(1, earlier, 31.0, 0)], START + MINUTE + SECOND)
+    heir = next(a for a in scene.book.alerts() if a.is_open)
+    assert heir.id != first.id
+    assert (heir.replaces, heir.acknowledged.by) == (first.id, "li")
+    assert "replaces" in [e.kind for e in outcome.entries if e.alert == heir.id]
+    assert scene.book.alert(first.id).phase is Phase.RETRACTED
+    assert [n.told for n in scene.notices] == [Told.FIRING]
+
+
+def test_news_of_the_end_of_an_alert_that_was_put_away_opens_none():
+    scene = Scene(HOT, base())
+    (fired,) = scene.engine.feed(batch([(1, START, 31.0, 0)]), START)
+    for change in (Change.RETRACTED, Change.WITHDRAWN):
+        outcome = scene.book.take([replace(fired, change=change)], START)
+        assert outcome == Outcome()
+        assert scene.book.alerts() == ()
+
+
+def test_only_alerts_that_are_over_and_in_no_group_are_let_go():
+    scene = Scene(HOT, base())
+    hot(scene, 0, 31.0, sid=1)
+    hot(scene, 0, 31.0, sid=4)
+    hot(scene, 1, 20.0, sid=1)
+    over, standing = sorted(scene.book.alerts(), key=lambda alert: alert.is_open)
+    assert scene.book.let_go() == ()  # what is over is in a group that was told of
+    book = Book(scene.book.rules, scene.book.places)
+    groups = [group for group in scene.book.groups() if over.id not in group.members]
+    book.restore(scene.book.alerts(), groups, (), scene.book.pageable())
+    assert book.let_go() == (over,)
+    assert book.alerts() == (standing,)
+    assert book.pageable() == {standing.id}
+    assert not book.is_pageable(over.id)
+    assert book.is_pageable(standing.id)
+
+
+def test_a_group_at_rest_leaves_alerts_that_are_open_where_they_are():
+    scene = Scene(HOT, base())
+    scene.book.silence(Silence("s", "li", "why", START - 1, START + DAY, sites=("h1",)), START)
+    hot(scene, 0, 31.0, sid=1)
+    scene.wait(START + 20 * MINUTE)
+    assert [alert.is_open for alert in scene.book.alerts()] == [True]
+    assert len(scene.book.groups()) == 1
+
+
+def test_an_alert_that_is_taken_back_in_goes_on_in_its_group():
+    scene = Scene(HOT, base())
+    hot(scene, 0, 31.0)
+    (alert,), (group,) = scene.book.alerts(), scene.book.groups()
+    scene.book = Book(scene.book.rules, scene.book.places)
+    scene.book.recall(alert, group, is_pageable=True)
+    hot(scene, 1, 20.0)
+    assert [(n.told, n.number, n.group) for n in scene.notices] == [
+        (Told.FIRING, 1, group.id), (Told.OVER, 2, group.id),
+    ]  # fmt: skip
+    # What the book holds is newer than what is taken back in.
+    scene.book.recall(alert, group)
+    assert not scene.book.alert(alert.id).is_open
+    assert scene.book.groups()[0].notices == 2
+
+
+def test_an_alert_that_is_taken_back_in_unpageable_is_not_told_of():
+    scene = Scene(HOT, base())
+    (fired,) = scene.engine.feed(batch([(1, START, 31.0, 0)]), START)
+    alert, _ = state.begin(fired)
+    scene.book.recall(alert, None)
+    assert scene.book.held_back(alert, START) is Because.FOUND_LATE
+    assert scene.wait(START + SECOND).notices == ()
+
+
+def test_the_notices_of_the_last_ten_minutes_count_and_no_earlier_ones():
+    scene = Scene(HOT, base())
+    hot(scene, 0, 31.0)
+    hot(scene, 1, 20.0)
+    assert [n.told for n in scene.notices] == [Told.FIRING, Told.OVER]
+    hot(scene, 9, 31.0)
+    assert len(scene.notices) == 2  # two in ten minutes are enough
+    assert scene.book.groups()[0].is_flapping
+    scene.wait(START + 10 * MINUTE - 1)
+    assert len(scene.notices) == 2
+    scene.wait(START + 10 * MINUTE)
+    assert [n.told for n in scene.notices] == [Told.FIRING, Told.OVER, Told.FIRING]
+    assert scene.notices[-1].at_us == START + 10 * MINUTE
+
+
+def test_the_worst_alert_of_a_group_stands_first_in_its_notice():
+    scene = Scene(HOT, base())
+    hot(scene, 0, 31.0, sid=2)
+    hot(scene, 1, 36.0, sid=1)
+    first, worse = scene.notices
+    assert (worse.told, worse.severity, worse.count) == (Told.WORSE, 3, 2)
+    assert [scene.book.alert(a).episode.severity for a in worse.alerts] == [3, 2]
+    assert worse.alerts[1:] == first.alerts
