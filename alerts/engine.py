@@ -30,6 +30,7 @@ from alerts.story import Story, news_of_revision, news_of_steps
 from devices.reading import Batch
 from devices.registry import Registry
 
+_MOST_AT_ONCE = 50_000  # readings from memory that are judged again at once
 _MOST_HISTORY = 10_000  # readings from far behind the clock that are judged again at once
 
 
@@ -261,10 +262,8 @@ class Engine:
         the square of its size, and the memory for all of it.
         """
         series = np.unique(group.slot_series[rows])
-        kept = self._recent.of_series(series[series >= 0])
-        return bool(
-            np.count_nonzero(kept.at_us < self._horizon_us - 3 * self._lateness_us) > _MOST_HISTORY
-        )
+        before_us = self._horizon_us - 3 * self._lateness_us
+        return self._recent.count_before(series[series >= 0], before_us) > _MOST_HISTORY
 
     def _let_go(self, group: Group, rows: IndexArray) -> None:
         """Leave what came late to `revise`, judge the rest, and forget what was kept for it."""
@@ -295,6 +294,13 @@ class Engine:
         return late
 
     def _go_back(self, group: Group, rows: IndexArray) -> None:
+        """Judge *rows* again, a part at a time, so that many of them take no more memory."""
+        series = np.unique(group.slot_series[rows])
+        parts = min(len(rows), 1 + self._recent.count(series[series >= 0]) // _MOST_AT_ONCE)
+        for part in np.array_split(rows, parts):
+            self._go_back_together(group, part)
+
+    def _go_back_together(self, group: Group, rows: IndexArray) -> None:
         """Judge *rows* again from their older checkpoint, with all readings since then."""
         series = np.unique(group.slot_series[rows])
         self._recent_shelf.put(self._recent.of_series(series[series >= 0]))

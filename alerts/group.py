@@ -8,7 +8,8 @@ told; `alerts.engine` brings the readings and the moments.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ from devices.quality import BAD_MASK
 from devices.registry import Registry
 
 ABSENT = -1  # the series of a slot that a binding does not have
+_MOST_TAKEN = 65_536  # readings that bindings take in together; each takes about a kilobyte
 
 
 class Shelf:
@@ -74,6 +76,10 @@ class Shelf:
     def is_here(self, series: npt.NDArray[Any]) -> BoolArray:
         """Return whether any series of each owner (m, slots) has a reading here."""
         return np.asarray(over_slots(self._is_here[series], np.logical_or))
+
+    def count(self, series: npt.NDArray[Any]) -> Int64Array:
+        """Return how many readings of each series are here."""
+        return np.asarray(self.past[series] - self.first[series])
 
     def first_us(self, series: npt.NDArray[Any]) -> Int64Array:
         """Return when each series' first reading here was measured, `NEVER` without one."""
@@ -237,6 +243,13 @@ class Group:
                     )
                 )  # fmt: skip
             self._leaf_channels.append(tuple(range(first, len(self.channels))))
+        # A rule speaks of its own series: what a twin says is looked up when those say something.
+        mine = [
+            channels
+            for leaf, channels in zip(self.program.leaves, self._leaf_channels, strict=True)
+            if leaf.members != "twins"
+        ]
+        self._sampled = [number for channels in mine or self._leaf_channels for number in channels]
         self.by_time = any(channel.spec.by_time for channel in self.channels)
         self._is_plain = (
             len(self.channels) == 1
@@ -363,6 +376,39 @@ class Group:
         the earlier ones; *until_us* (m, slots) is how far time is known of each slot.  Nothing is
         changed if this raises.  The owner of a happening is a position in *rows*.
         """
+        judged = []
+        happenings: list[Happening] = []
+        for part in self._parts(rows, shelf):
+            after = None if after_us is None else after_us[part]
+            state, found = self._judge_part(rows[part], source, shelf, until_us[part], after)
+            judged.append((rows[part], state))
+            if part.start:
+                found = [replace(one, owner=one.owner + part.start) for one in found]
+            happenings += found
+        for some, state in judged:
+            self._refresh_due(some, state.channels)
+            self.live.put(some, state)
+        return happenings
+
+    def _parts(self, rows: IndexArray, shelf: Shelf | None) -> list[slice]:
+        """Cut *rows* where they have much to take in: every reading of each costs memory."""
+        if shelf is None:
+            return [slice(0, len(rows))]
+        taken = np.cumsum(shelf.count(self.slot_series[rows]).sum(axis=1))
+        if not len(rows) or taken[-1] <= _MOST_TAKEN:
+            return [slice(0, len(rows))]
+        ends = np.flatnonzero(np.diff(taken // _MOST_TAKEN)) + 1
+        return [slice(*ends) for ends in pairwise([0, *ends.tolist(), len(rows)])]
+
+    def _judge_part(
+        self,
+        rows: IndexArray,
+        source: Generation,
+        shelf: Shelf | None,
+        until_us: Int64Array,
+        after_us: Int64Array | None,
+    ) -> tuple[Generation, list[Happening]]:
+        """Return the state after `judge`, and what happened."""
         state = source.take(rows)
         through = state.through_us
         streams = []
@@ -377,10 +423,7 @@ class Group:
             streams.append(channel.operator.run(state.channels[number], taken, clock, facts))
             np.maximum(through, clock.reached_us, out=through)
         owner, at_us, columns = self._joined(streams, state, rows)
-        happenings = self._judge_samples(rows, state, owner, at_us, columns)
-        self._refresh_due(rows, state.channels)
-        self.live.put(rows, state)
-        return happenings
+        return state, self._judge_samples(rows, state, owner, at_us, columns)
 
     def _rows(
         self,
@@ -408,36 +451,36 @@ class Group:
     def _joined(
         self, streams: Sequence[Stream], state: Generation, rows: IndexArray
     ) -> tuple[IndexArray, Int64Array, list[FloatArray]]:
-        """Return the samples at which any stream says something, with all streams' values there.
+        """Return the samples with all streams' values there.
 
         A stream holds its last value for as long as the channel allows, and is NaN after that.
         """
         if len(streams) == 1:
             only = streams[0]
             return only.owner, only.at_us, [only.value]
-        owner = np.concatenate([stream.owner for stream in streams])
-        at_us = np.concatenate([stream.at_us for stream in streams])
-        order = np.lexsort((at_us, owner))
-        owner, at_us = owner[order], at_us[order]
-        new = heads(owner)
-        new[1:] |= at_us[1:] != at_us[:-1]
-        place = np.empty(len(order), np.intp)
-        place[order] = np.cumsum(new) - 1
-        owner, at_us = owner[new], at_us[new]
+        owner, at_us, places = _moments([streams[number] for number in self._sampled])
+        place = dict(zip(self._sampled, places, strict=True))
+        others = [number for number in range(len(streams)) if number not in place]
+        following = _next_moments([streams[number] for number in others], owner, at_us)
+        place |= zip(others, following, strict=True)
         head, tail = heads(owner), tails(owner)
-        values, start = [], 0
+        values = []
         for number, stream in enumerate(streams):
-            own = place[start : start + len(stream.owner)]
-            start += len(stream.owner)
+            own = place[number]
+            # What is said after an owner's last sample counts for the next.
+            later = np.append(owner, len(rows))[own] != stream.owner
+            own, spoken = own[~later], stream.value[~later]
             said = np.zeros(len(owner), bool)
             said[own] = True
             value, moment = np.full(len(owner), np.nan), np.full(len(owner), LONG_AGO)
-            value[own], moment[own] = stream.value, stream.at_us
+            value[own], moment[own] = spoken, stream.at_us[~later]
             mark = latest_mark(said | head)
             value = np.where(said[mark], value[mark], state.held[owner, number])
             moment = np.where(said[mark], moment[mark], state.held_us[owner, number])
             state.held[owner[tail], number] = value[tail]
             state.held_us[owner[tail], number] = moment[tail]
+            state.held[stream.owner[later], number] = stream.value[later]
+            state.held_us[stream.owner[later], number] = stream.at_us[later]
             holds = self.channels[number].holds_us[rows][owner]
             values.append(np.where(at_us - moment <= holds, value, np.nan))
         return owner, at_us, self._leaf_columns(values)
@@ -598,3 +641,43 @@ class Group:
         for generation in self.generations():
             arrays += generation.columns()
         return float(sum(array.nbytes for array in arrays) / max(self.count, 1))
+
+
+def _moments(
+    streams: Sequence[Stream],
+) -> tuple[IndexArray, Int64Array, list[IndexArray]]:
+    """Return each owner's moments at which any of *streams* says something, each once.
+
+    With them, for each stream, the places of its rows among them.
+    """
+    if len(streams) == 1:
+        return streams[0].owner, streams[0].at_us, [np.arange(len(streams[0].owner))]
+    owner = np.concatenate([stream.owner for stream in streams])
+    at_us = np.concatenate([stream.at_us for stream in streams])
+    order = np.lexsort((at_us, owner))
+    owner, at_us = owner[order], at_us[order]
+    new = heads(owner)
+    new[1:] |= at_us[1:] != at_us[:-1]
+    place = np.empty(len(order), np.intp)
+    place[order] = np.cumsum(new) - 1
+    ends = np.cumsum([len(stream.owner) for stream in streams])
+    return owner[new], at_us[new], np.split(place, ends[:-1])
+
+
+def _next_moments(
+    streams: Sequence[Stream], owner: IndexArray, at_us: Int64Array
+) -> list[IndexArray]:
+    """Return for each row of *streams* which moment is the first that is not before it.
+
+    The moments are those of `_moments`; where an owner has none left, it is one of another owner,
+    or one past the last.
+    """
+    # Numbered by their distinct times, owner and time fit into one number.
+    times = np.unique(at_us)
+    keys = owner * (len(times) + 1) + np.searchsorted(times, at_us)
+    return [
+        np.searchsorted(
+            keys, stream.owner * (len(times) + 1) + np.searchsorted(times, stream.at_us)
+        )
+        for stream in streams
+    ]

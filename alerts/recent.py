@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,18 +84,38 @@ class RecentReadings:
 
     def of_series(self, series: npt.NDArray[np.signedinteger[Any]]) -> Readings:
         """Return all readings of *series* (rising), by (series, time)."""
-        parts = []
+        parts = [chunk.take(rows) for chunk, rows in self._places(series)]
+        return Readings.joined(parts).sorted()
+
+    def count(self, series: npt.NDArray[np.signedinteger[Any]]) -> int:
+        """Return how many readings of *series* (rising) are kept."""
+        return sum(int(_spans(chunk, series)[1].sum()) for chunk in self._chunks)
+
+    def count_before(self, series: npt.NDArray[np.signedinteger[Any]], at_us: int) -> int:
+        """Return how many readings of *series* (rising) are kept from before *at_us*."""
+        places = self._places(series)
+        return sum(int((chunk.at_us[rows] < at_us).sum()) for chunk, rows in places)
+
+    def _places(
+        self, series: npt.NDArray[np.signedinteger[Any]]
+    ) -> Iterator[tuple[Readings, npt.NDArray[np.intp]]]:
+        """Yield the chunks that hold any of *series* (rising), with the rows of those."""
         for chunk in self._chunks:
-            start = np.searchsorted(chunk.series, series, "left")
-            count = np.searchsorted(chunk.series, series, "right") - start
+            start, count = _spans(chunk, series)
             if count.any():
                 rows = np.repeat(start - np.cumsum(count) + count, count)
-                parts.append(chunk.take(rows + np.arange(len(rows))))
-        return Readings.joined(parts).sorted()
+                yield chunk, np.asarray(rows + np.arange(len(rows)), np.intp)
 
     def has(self, readings: Readings) -> BoolArray:
         """Return which of *readings* (sorted) are kept already, by their key."""
-        known = self.of_series(np.unique(readings.series))
+        if not len(readings):
+            return np.zeros(0, bool)
+        first_us, last_us = readings.at_us.min(), readings.at_us.max()
+        parts = []
+        for chunk, rows in self._places(np.unique(readings.series)):
+            at_us = chunk.at_us[rows]
+            parts.append(chunk.take(rows[(at_us >= first_us) & (at_us <= last_us)]))
+        known = Readings.joined(parts)
         if not len(known):
             return np.zeros(len(readings), bool)
         both = Readings.joined([known, readings])
@@ -119,3 +140,11 @@ class RecentReadings:
     def all(self) -> Readings:
         """Return everything that is kept."""
         return Readings.joined(self._chunks).sorted()
+
+
+def _spans(
+    chunk: Readings, series: npt.NDArray[np.signedinteger[Any]]
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Return where the rows of each of *series* (rising) begin in a chunk, and how many."""
+    start = np.searchsorted(chunk.series, series, "left")
+    return start, np.searchsorted(chunk.series, series, "right") - start

@@ -9,6 +9,7 @@ tests of their own), never how it is computed.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
@@ -312,13 +313,15 @@ class _Binding:
 
     def samples(self):
         """Return (t, one column a leaf: a value, or a list of members' values)."""
-        moments = sorted({t for values, *_ in self.streams for t, _ in values})
+        # A twin says nothing about others by itself; it is looked up when those say something.
+        own = [stream for stream in self.streams if stream[3].members != "twins"]
+        moments = sorted({t for values, *_ in own or self.streams for t, _ in values})
         columns = []
         for values, holds_us, *_ in self.streams:
-            said, at, column = dict(values), None, []
+            said, told, column = dict(values), sorted(t for t, _ in values), []
             for t in moments:
-                if t in said:
-                    at = t
+                before = bisect_right(told, t)
+                at = told[before - 1] if before else None
                 fresh = at is not None and (len(self.streams) == 1 or t - at <= holds_us)
                 column.append(said[at] if fresh else math.nan)
             columns.append(column)

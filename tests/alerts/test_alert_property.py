@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from alerts import engine, group
 from tests.alerts import places, worlds
 from tests.alerts.places import HOUR, MINUTE, SECOND
 from tests.alerts.worlds import World
@@ -22,6 +25,14 @@ EVERYTHING = (*worlds.PLAIN, *worlds.SILENT, *worlds.STREAMS, *worlds.TOGETHER)
 @given(seed=SEEDS)
 def test_alerts_are_those_of_the_reference_whatever_the_order_of_arrival(seed):
     World(seed, EVERYTHING, places.base(), minutes=25).run([1, 20, 60, 300])
+
+
+@settings(QUICK, max_examples=4)
+@given(seed=SEEDS)
+def test_alerts_are_the_same_where_little_is_judged_at_once(seed):
+    little = patch.object(engine, "_MOST_AT_ONCE", 40), patch.object(group, "_MOST_TAKEN", 8)
+    with little[0], little[1]:
+        World(seed, EVERYTHING, places.base(), minutes=25).run([1, 20, 60, 300])
 
 
 # A rule looks at the night, at a midnight, at a sunrise: a few minutes before each.

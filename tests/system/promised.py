@@ -90,6 +90,6 @@ def accepted(service: ServiceProcess) -> float:
     return service.metrics().get("greenhouse_arrivals_accepted_total", 0.0)
 
 
-def base(tmp_path, dsn, load, broker, rules=True, **settings):
-    text = site_file_text(load, broker.host, broker.port) + ("" if rules else "packs: []\n")
+def base(tmp_path, dsn, load, broker, **settings):
+    text = site_file_text(load, broker.host, broker.port)
     return ServiceProcess(tmp_path / "service", dsn, text, **settings)

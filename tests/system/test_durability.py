@@ -19,9 +19,7 @@ def test_a_minute_without_the_database_loses_nothing_and_is_drained(
     dsn = database.create_database("outage")
     ledger = tmp_path / "ledger"
     load = Load(server.host, server.port, 140_000, rate=2_000)
-    # Bounded here is what waits for the database; twenty readings a second of each series, an hour
-    # late, are much for rules to remember, and no base sends them.
-    with base(tmp_path, dsn, load, server, rules=False) as service:
+    with base(tmp_path, dsn, load, server) as service:
         service.start_ready()
         process = start_load(load, ledger)
         eventually(lambda: count(dsn) > 4_000, timeout_s=30)
