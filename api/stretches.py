@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 import numpy as np
 
 from api.history import RawHistory
+from devices.quality import Quality
 from devices.reading import Batch
 from storage.history import Points
 
@@ -27,8 +28,9 @@ async def stretches(
     """Yield all readings in [start, end) of the series of *interval_s* (expected interval by id).
 
     Each batch is later than the one before it and in the order of time; about *rows* long, at most
-    a few times that where series bring more than their intervals say.  Readings are as stored: bad
-    ones with their quality.  May raise `storage.errors.DatabaseUnavailable`.
+    a few times that where series bring more than their intervals say.  Readings are as stored, bad
+    ones with their quality; what a period that goes on has come to so far is left out.  May raise
+    `storage.errors.DatabaseUnavailable`.
     """
     ids = sorted(interval_s)
     if not ids:
@@ -70,4 +72,6 @@ def _batch(found: Mapping[int, Points], until_us: int) -> Batch:
         np.concatenate([points.value[: ends[one]] for one, points in found.items()]),
         np.concatenate([points.quality[: ends[one]] for one, points in found.items()]),
     )
-    return batch.take(np.argsort(at_us, kind="stable"))
+    # A period that goes on is told, not judged: rules do not hear what it has come to so far.
+    batch = batch.take(batch.quality & Quality.PROVISIONAL == 0)
+    return batch.take(np.argsort(batch.observed_at_us, kind="stable"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from devices.quality import Quality
 from devices.reading import Batch
 from storage.columns import column_cursor
 from storage.instant import instant
@@ -14,7 +15,8 @@ from storage.statements import statements
 class JudgedReadings:
     """Reads through *pool*; every method may raise the errors of `Pool.run`.
 
-    Rows come in no order that counts.
+    Rows come in no order that counts.  What a period that goes on has come to so far is in none:
+    rules do not hear it either.
     """
 
     def __init__(self, pool: Pool) -> None:
@@ -28,6 +30,7 @@ class JudgedReadings:
             "series_ids": list(series_ids),
             "observed_since": instant(observed_since_us),
             "received_since": instant(received_since_us),
+            **_PASSED_OVER,
         }
         return await self._read("heard_since", arguments)
 
@@ -37,6 +40,7 @@ class JudgedReadings:
             "series_ids": list(series_ids),
             "start": instant(start_us),
             "end": instant(end_us),
+            **_PASSED_OVER,
         }
         return await self._read("span", arguments)
 
@@ -46,6 +50,7 @@ class JudgedReadings:
             "series_ids": list(series_ids),
             "start": instant(start_us),
             "end": instant(end_us),
+            **_PASSED_OVER,
         }
 
         async def read(connection: Connection) -> bool:
@@ -64,3 +69,4 @@ class JudgedReadings:
 
 
 _SQL = statements("alerts")
+_PASSED_OVER = {"passed_over": int(Quality.PROVISIONAL)}

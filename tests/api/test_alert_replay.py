@@ -100,6 +100,14 @@ async def test_stretches_are_the_whole_history_each_reading_once_in_order(rows, 
     assert all(one[1] < two[0] for one, two in pairwise(edges))
 
 
+async def test_a_period_that_goes_on_is_not_judged_by_what_there_is_of_it():
+    memory = Memory(base_registry())
+    going_on = int(Quality.PROVISIONAL)
+    memory.rows[1] = {0: (0, 1.0, 0), 1_000_000: (0, 2.0, going_on), 2_000_000: (0, 3.0, 1)}
+    found = [batch async for batch in stretches(memory, {1: 10.0}, 0, 5_000_000)]
+    assert Batch.concatenate(found).value.tolist() == [1.0, 3.0]
+
+
 async def test_memory_holds_a_stretch_and_not_the_history(base):
     filled(base.memory, days=1.0)
     ids = {base.registry.series_ids[code]: 10.0 for code in (HOUSE_1, HOUSE_2)}

@@ -290,7 +290,8 @@ FROM readings AS r
 WHERE
     r.series_id = ANY(%(series_ids)s::integer [])
     AND r.observed_at >= %(observed_since)s
-    AND r.received_at >= %(received_since)s;
+    AND r.received_at >= %(received_since)s
+    AND r.quality & %(passed_over)s = 0;
 
 -- name: span
 -- All readings of series in a span, as arrays: what a rule is judged on again.
@@ -304,7 +305,8 @@ FROM readings AS r
 WHERE
     r.series_id = ANY(%(series_ids)s::integer [])
     AND r.observed_at >= %(start)s
-    AND r.observed_at < %(end)s;
+    AND r.observed_at < %(end)s
+    AND r.quality & %(passed_over)s = 0;
 
 -- name: is_any
 -- Whether any of the series has a reading in a span.
@@ -315,4 +317,5 @@ SELECT exists(
         r.series_id = ANY(%(series_ids)s::integer [])
         AND r.observed_at >= %(start)s
         AND r.observed_at < %(end)s
+        AND r.quality & %(passed_over)s = 0
 ) AS found;
