@@ -181,7 +181,7 @@ async def test_nothing_is_stored_before_the_work_of_an_earlier_process_is_done(s
     async with service.running() as it:
         await it.bring(range(30, 60))
         await it.listener.get()  # rules hear
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.2)  # that nothing is stored is seen only in a time
         values, _ = await it.stored()
         assert len(values) == 30
         service.prepared.set()

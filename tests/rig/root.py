@@ -296,7 +296,7 @@ def _debootstrap(target: Path, log: Path, say: Say) -> None:
                     break
                 except subprocess.TimeoutExpired:
                     say(f"  {time.monotonic() - started:.0f} s: {_last_line(log)}")
-        except BaseException:
+        except BaseException:  # whatever it was, also an interrupt: nobody else would end it
             process.terminate()
             process.wait()
             raise

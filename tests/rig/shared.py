@@ -222,7 +222,7 @@ def _start_after_orphans(database: DatabaseServer) -> None:
 def _stopped_on_failure(place: Place) -> Iterator[None]:
     try:
         yield
-    except BaseException:
+    except BaseException:  # whatever it was, also an interrupt: what runs already must not stay
         place.kill()
         raise
 

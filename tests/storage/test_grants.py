@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import psycopg
 import pytest
-from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from alerts import episode as episodes
 from alerts.state import begin
@@ -23,7 +20,7 @@ from storage.errors import DatabaseMisconfigured
 from storage.gaps import GapStore
 from storage.grants import grant
 from storage.history import History, Step
-from storage.pool import Connection, Pool, connect, hardened
+from storage.pool import Pool, connect, hardened
 from storage.readings import ReadingWriter
 from storage.registry import RegistryStore
 from storage.unclaimed import UnclaimedStore
@@ -33,23 +30,6 @@ AT = us(2025, 5, 1)
 BEGUN = KeptCommand(
     "a", "mixer", 1, "ec_set_point", "mS/cm", "li.wei", "", AT, "begun", 2.0, None, None, None, ""
 )
-
-
-@pytest.fixture
-async def users(dsn: str, connection: Connection) -> AsyncIterator[dict[str, str]]:
-    """DSNs of a granted writer and reader."""
-    database = conninfo_to_dict(dsn)["dbname"]
-    names = {role: f"{role}_{database}" for role in ("writer", "reader")}
-    for name in names.values():
-        statement = sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'x'")
-        await connection.execute(statement.format(sql.Identifier(name)))
-    await grant(dsn, **names)
-    await grant(dsn, **names)
-    yield {role: make_conninfo(dsn, user=name, password="x") for role, name in names.items()}
-    for name in names.values():
-        user = sql.Identifier(name)
-        await connection.execute(sql.SQL("DROP OWNED BY {}").format(user))
-        await connection.execute(sql.SQL("DROP ROLE {}").format(user))
 
 
 async def test_the_writer_keeps_alerts_and_takes_no_line_of_their_history_away(

@@ -18,7 +18,6 @@ from storage.laboratory import Added, LaboratoryStore
 from storage.pool import Connection, Pool
 from storage.registry import RegistryStore
 from tests.storage.samples import SECOND_US, registry, us
-from tests.storage.test_grants import users  # noqa: F401 - a fixture
 
 AT = us(2025, 5, 1)
 NOW = datetime(2025, 5, 20, tzinfo=UTC)
@@ -166,7 +165,7 @@ async def test_the_writer_corrects_sampled_readings_and_no_others(
     dsn: str,
     pool: Pool,
     connection: Connection,
-    users: dict[str, str],  # noqa: F811
+    users: dict[str, str],
 ):
     registered = RegistryStore(pool)
     await registered.apply(sampled(), {})

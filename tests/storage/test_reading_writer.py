@@ -334,33 +334,32 @@ async def test_a_stopped_server_is_unavailable_and_a_started_one_takes_the_same_
 
 
 async def test_a_server_killed_under_load_loses_nothing_and_doubles_nothing(
-    database_server: Callable,
+    database_server: Callable, eventually: Callable
 ):
     server = database_server()
     dsn = server.create_database("greenhouse")
     await migrate(dsn)
-    written = 0
+    done = 0
     async with ReadingWriter(dsn) as writer:
 
-        async def write_all() -> int:
-            done = 0
+        async def write_all() -> None:
+            nonlocal done
             for n in range(60):
                 readings = _readings(n, 500)
                 while (outcome := await writer.write(readings)).kind != "written":
                     assert outcome.kind == "unavailable", outcome
-                    await asyncio.sleep(0.01)
+                    await asyncio.sleep(0.01)  # the pace of who tries again
                 assert outcome.inserted + outcome.duplicates == 500
                 done += 1
-            return done
 
         async def kill_twice() -> None:
-            for _ in range(2):
-                await asyncio.sleep(0.15)
+            for after in (10, 30):
+                await eventually(lambda after=after: done >= after)
                 await asyncio.to_thread(server.kill)
                 await asyncio.to_thread(server.start)
 
-        written, _ = await asyncio.gather(write_all(), kill_twice())
-    assert written == 60
+        await asyncio.gather(write_all(), kill_twice())
+    assert done == 60
     connection = await connect(hardened(dsn, "test"), autocommit=True)
     stored = await _stored(connection)
     await connection.close()

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from tests.rig.service import TOKEN, ServiceProcess
+from tests.rig.waiting import eventually
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
@@ -76,11 +77,13 @@ class Client:
 
     def until(self, path: str, holds: Any, timeout_s: float = 30.0) -> Any:
         """Return the answer for *path* as soon as *holds* says so."""
-        deadline = time.monotonic() + timeout_s
-        while not holds(found := self.get(path)):
-            assert time.monotonic() < deadline, json.dumps(found, indent=1)[:3000]
-            time.sleep(0.1)
-        return found
+
+        def answer() -> tuple[Any]:
+            found = self.get(path)
+            assert holds(found), json.dumps(found, indent=1)[:3000]
+            return (found,)
+
+        return eventually(answer, timeout_s, interval_s=0.05)[0]
 
 
 def test_an_alert_from_its_rule_to_its_end_with_a_kill_between(timescale_dsn, tmp_path):

@@ -100,7 +100,7 @@ async def test_the_api_tells_the_litres_of_the_hour_and_the_day_that_flowed(
             for _ in range(10):  # round the end of both; the larger believes 50 L/s
                 meters["small"].flow(10)
                 meters["large"].flow(10)
-                await asyncio.sleep(0.5)
+                await asyncio.sleep(0.5)  # the flow's own pace
             await seen()
             for meter in meters.values():
                 meter.power_cycle()

@@ -167,6 +167,6 @@ async def hold_and_calibrate(it: QualityHouse) -> None:
         it.judge.timeline = Timeline.build(Ledger((line,), (), 1), house())
         it.calibrated_us = 1000 * (RECEIVED_MS + 60_000 * 50)
         before = set(it.table.rows)
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.05)  # that nothing is stored is seen only in a time
         assert set(it.table.rows) == before
         it.after_hold = set(it.heard) - before
