@@ -6,6 +6,7 @@ import asyncio
 import gc
 import inspect
 import os
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -24,6 +25,13 @@ _KEPT = (
 for _name in [name for name in os.environ if name.startswith("GREENHOUSE_")]:
     if not _name.startswith(_KEPT):
         del os.environ[_name]
+
+# The service is started in hundreds of processes, and more than half of a start is compiling where
+# nothing is kept: some environments forbid that, so here it has a place of its own.
+sys.dont_write_bytecode = False
+sys.pycache_prefix = str(Path(sys.prefix) / "bytecode")
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
 
 pytest_plugins = ["tests.fix_services"]
 
