@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 
 from alerts.binding import Surroundings, bind
+from alerts.program import Joined
 from alerts.rule import Label, read_pack
 from alerts.schedule import Planting, StageBegin
 from alerts.segments import LONG_AGO, NEVER
@@ -48,6 +49,18 @@ SUBJECTS = [
      ["site:h1", "site:h2"]),  # the outdoor one stands at the base above
     ("when: vapour_pressure_deficit > 1 kPa, where: {placement: inside}", ["site:h1", "site:h2"]),
     ("when: co2 > 900 ppm", []),
+    ("when: air_temperature > 30 degC, where: {site: [h1, h2], device: c2}",
+     ["series:c2.air_temperature"]),
+    ("when: air_temperature > 30 degC, where: {site_kind: greenhouse}",
+     [*H1_TEMPERATURES, "series:c2.air_temperature"]),
+    ("when: air_temperature > 30 degC, where: {site: base, crop: [tomato, pepper]}",
+     H1_TEMPERATURES),
+    ("when: air_temperature > 30 degC, where: {crop: pepper}", []),
+    ("when: air_temperature > 30 degC, where: {medium: air, site: h2}",
+     ["series:c2.air_temperature"]),
+    ("when: air_temperature > 30 degC, where: {medium: soil}", []),
+    ("when: air_temperature - twins(air_temperature) > 2 K",
+     H1_TEMPERATURES),  # those without one are passed over, wherever they stand
 ]  # fmt: skip
 
 
@@ -193,11 +206,33 @@ def test_a_stage_by_degree_days_becomes_part_of_the_condition():
     assert binding.leaves == (("c.air_temperature",), ("c.growing_degree_days",))
     assert binding.program.params == (30.0, 500.0, 900.0)
     assert missing == []
+    # The last one has no end; of several each counts.
+    last = Surroundings(plantings={"h": Planting("h", "tomato", stages[1:2])})
+    ((binding,), _) = bind(rules, registry, last)
+    assert binding.program.params == (30.0, 500.0)
+    several = pack_of(["when: air_temperature > 30 degC, schedule: {stage: [a, c]}"]).rules
+    all_three = Surroundings(plantings={"h": Planting("h", "tomato", stages)})
+    ((binding,), _) = bind(several, registry, all_three)
+    assert binding.program.params == (30.0, 0.0, 500.0, 900.0)
+    assert isinstance(binding.program.levels[0].parts[1], Joined)
+    assert binding.program.levels[0].parts[1].word == "or"
 
 
-def test_what_cannot_be_judged_is_said_with_its_reason():
+def test_a_stage_by_degree_days_is_not_judged_where_nobody_counts_them():
+    stages = (StageBegin("a", None, 0.0), StageBegin("b", None, 500.0))
+    rule = "when: air_temperature > 30 degC, where: {site: h1}, schedule: {stage: b}"
+    planted = Surroundings(plantings={"h1": Planting("h1", "tomato", stages)})
+    found, missing = bind(pack_of([rule]).rules, places.base(), planted)
+    assert found == []
+    assert [(one.subject, one.reason) for one in missing] == [
+        (key, "no growing_degree_days here, which its stages begin by") for key in H1_TEMPERATURES
+    ]
+
+
+@pytest.mark.parametrize("place", [(None, None), (38.9, None), (None, 100.4)])
+def test_what_cannot_be_judged_is_said_with_its_reason(place):
     nowhere = places.registry(
-        [places.site("h", SiteKind.GREENHOUSE, None, at=(None, None))],
+        [places.site("h", SiteKind.GREENHOUSE, None, at=place)],
         [places.device("c", "h", places.series("c", "air_temperature", "h"))],
     )
     rules = pack_of(["when: air_temperature > 30 degC, schedule: {sun: night}"]).rules

@@ -163,6 +163,10 @@ WRONG = [
     ("5 ppm > 3 ppm", 0, "a quantity beside it", ""),
     ("air_temperature p5 over each day > 3 degC", 16, "p5 over a duration", ""),
     ("air_temperature median over today > 3 degC", 16, "median over a duration", ""),
+    ("air_temperature mean over 0 min > 3 degC", 26, "longer than nothing", ""),
+    ("hours with co2 over 1h > 3 h", 15, "a test such as", ""),
+    ("so2 mean of days over 8h > 3 ug/m3", 12, "hours, or 8h means", ""),
+    ("so2 mean of hours over 7h > 3 ug/m3", 12, "mean of hours over 8h", ""),
     ("so2 usual over 29d > 3 ug/m3", 4, "in whole days", ""),
     ("", 0, "quantity of the vocabulary", ""),
     ("(" * 20_000 + "co2 > 3 ppm" + ")" * 20_000, 60, "at most 60 brackets", ""),
@@ -177,6 +181,38 @@ def test_a_mistake_is_named_with_its_place_and_the_nearest_word(text, at, expect
         compile_levels([(parse(text), 0)])
     assert expected in caught.value.expected
     assert (caught.value.at, caught.value.hint) == (at, hint)
+
+
+def test_what_stands_at_the_place_of_a_mistake_is_said():
+    for text, got in (
+        ("co2 > 3 ppm and", "the end"),
+        ("co3 > 3 ppm", "'co3'"),
+        ("% > 3", "'% > 3'"),
+    ):
+        with pytest.raises(ConditionError) as caught:
+            parse(text)
+        assert caught.value.got == got
+
+
+def test_spans_of_hours_need_what_is_written_or_the_standard_s_six():
+    for text, kind, hours, minutes in (
+        ("o3 max of 8h means over each day > 3 ug/m3", "eights_day", 6, 0),
+        (
+            "o3 max of 8h means over each day needing 7 hours of 45min > 3 ug/m3",
+            "eights_day",
+            7,
+            45,
+        ),
+        ("o3 mean of hours over 8h > 3 ug/m3", "hours_8", 1, 0),
+        ("o3 mean of hours over each day needing 20 hours > 3 ug/m3", "hours_day", 20, 0),
+        ("o3 min of hours over each day > 3 ug/m3", "hours_day", 1, 0),
+    ):
+        span = parse(text).left.span
+        assert (span.kind, span.need.hours, span.need.time_us) == (
+            kind,
+            hours,
+            minutes * 60_000_000,
+        )
 
 
 def test_equal_shapes_share_a_program_shape_whatever_their_limits():

@@ -142,12 +142,24 @@ def test_a_number_from_memory_is_never_called_an_exceedance():
         (("> 33 degC", "> 34 degC"), False),  # a limit
         (("for: 15min", "for: 16min"), False),  # a duration
         (("crop: tomato", "crop: cucumber"), False),  # its subjects
+        (("per: series", "per: site"), False),
+        (("clear: 38 degC", "clear: 37 degC"), False),
+        (("keep_firing: 2min", "keep_firing: 3min"), False),
+        (("warning:", "info:"), False),  # a severity
+        (("06:00-20:00", "06:00-21:00"), False),
+        (("to: 2030-12-31", "to: 2031-12-31"), False),
+        (("limit_of: heat", "limit_of: cold"), False),  # what it competes with
+        (("layer: local", "layer: base"), False),
+        (("version: 3", "version: 4"), False),
+        (("tell: [operator, bureau]", "tell: [bureau]"), True),
+        (("group: climate", "group: heat"), True),
     ],
 )
 def test_the_fingerprint_changes_with_what_decides(change, same):
     old = read_pack(WHOLE, "x").rules[0].fingerprint
     new = read_pack(WHOLE.replace(*change), "x").rules[0].fingerprint
     assert (old == new) is same
+    assert len(old) == 16
 
 
 def test_the_schema_describes_a_rule_down_to_its_levels():
@@ -155,3 +167,64 @@ def test_the_schema_describes_a_rule_down_to_its_levels():
     assert schema["properties"]["rules"]["items"] == {"$ref": "#/$defs/RuleEntry"}
     assert "LevelEntry" in schema["$defs"]
     assert "for" in schema["$defs"]["RuleEntry"]["properties"]
+
+
+# a rule's keys, the comparison that gets a clear level, the level
+CLEARED = [
+    ("when: co2 > 900 ppm, clear: 800 ppm", lambda tree: tree, 800.0),
+    ("when: co2 > 900 ppm, hysteresis: 50 ppm", lambda tree: tree, 850.0),
+    ("when: co2 < 300 ppm, hysteresis: 50 ppm", lambda tree: tree, 350.0),
+    ("when: co2 <= 300 ppm, hysteresis: 50 ppm", lambda tree: tree, 350.0),
+    ("when: co2 >= 900 ppm, hysteresis: 50 ppm", lambda tree: tree, 850.0),
+    ("when: at least 2 of co2 > 900 ppm, clear: 800 ppm", lambda tree: tree.compare, 800.0),
+    ("when: not (co2 < 900 ppm), hysteresis: 100 ppm", lambda tree: tree.part, 1000.0),
+    ("when: co2 > 900 ppm and air_temperature > 20 degC clear 19 degC, clear: 800 ppm",
+     lambda tree: tree.parts[0], 800.0),
+    ("when: no data for 3 intervals or co2 > 900 ppm, clear: 800 ppm",
+     lambda tree: tree.parts[1], 800.0),
+]  # fmt: skip
+
+
+def rule_of(keys):
+    return read_pack(f"pack: t\nversion: 1\nrules:\n  - {{id: r, {keys}}}\n", "x").rules[0]
+
+
+@pytest.mark.parametrize(("keys", "place", "level"), CLEARED)
+def test_a_clear_level_goes_to_the_one_comparison_without(keys, place, level):
+    (found,) = rule_of(keys).levels
+    assert place(found.tree).clear.value == pytest.approx(level)
+
+
+@pytest.mark.parametrize(
+    ("keys", "key", "got"),
+    [
+        ("when: no data for 3 intervals, clear: 3 ppm", "clear", "0 comparisons"),
+        ("when: co2 > 3 ppm clear 2 ppm, clear: 1 ppm", "clear", "0 comparisons"),
+        ("when: co2 > 900 ppm, hysteresis: -5 ppm", "hysteresis", "-5 ppm"),
+        ("when: co2 > 900 ppm, hysteresis: 5 kPa", "hysteresis", "kPa"),
+        ("when: valve_state > 1, hysteresis: 5 kPa", "hysteresis", "5 kPa"),
+        ("when: co2 > ppm", "when", "at character 7 of 'co2 > ppm'"),
+        ("when: co2 > 9 ppm, for: 300", "for", "300"),
+        ("when: co2 > 9 ppm, for: -3min", "for", "-3min"),
+        ("when: co2 > 9 ppm, schedule: {dates: in autumn}", "schedule.dates[0]", "autumn"),
+        ("when: co2 > 9 ppm, schedule: {clock: 08:00-08:00}", "schedule.clock[0]", "08:00-08:00"),
+        ("when: co2 > 9 ppm, schedule: {clock: 08:00-24:01}", "schedule.clock[0]", "24:01"),
+        ("when: co2 > 9 ppm, valid: {from: 2026-02-30}", "valid.from", "2026-02-30"),
+    ],
+)
+def test_a_value_that_cannot_be_is_told_with_its_key(keys, key, got):
+    with pytest.raises(DocumentError) as caught:
+        rule_of(keys)
+    (mistake,) = caught.value.mistakes
+    assert (mistake.line, mistake.key) == (4, f"rules[0].{key}")
+    assert got in str(mistake)
+
+
+def test_a_head_that_is_unusable_does_not_hide_the_mistakes_of_the_rules():
+    for rules, keys in (
+        ("[{id: hot, when: co3 > 900 ppm}]", ["version", "rules[0].when"]),
+        ("7", ["version", "rules"]),
+    ):
+        with pytest.raises(DocumentError) as caught:
+            read_pack(f"pack: house\nversion: 0\nrules: {rules}\n", "house.yaml")
+        assert [mistake.key for mistake in caught.value.mistakes] == keys
