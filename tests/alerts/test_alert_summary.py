@@ -57,10 +57,10 @@ def test_the_most_frequent_come_first_and_subjects_can_be_told_apart():
         episode(5, 7, subject=other),
         episode(9, 10, rule="t.a"),
     ]
-    found = [(s.rule, s.episodes) for s in summarise(episodes, places.base(), END)]
-    assert found == [("t.r0", 3), ("t.a", 1), ("t.r1", 1)]
-    found = summarise(episodes, places.base(), END, per_subject=True)
-    assert [(s.rule, s.subject[-1], s.episodes) for s in found] == [
+    by_rule = summarise(episodes, places.base(), END)
+    assert [(s.rule, s.episodes) for s in by_rule] == [("t.r0", 3), ("t.a", 1), ("t.r1", 1)]
+    by_subject = summarise(episodes, places.base(), END, per_subject=True)
+    assert [(s.rule, s.subject[-1], s.episodes) for s in by_subject] == [
         ("t.r0", "a", 2), ("t.a", "a", 1), ("t.r0", "b", 1), ("t.r1", "a", 1),
     ]  # fmt: skip
 
