@@ -85,22 +85,26 @@ async def test_one_dead_slave_of_ten_delays_the_others_by_less_than_a_tenth():
             slaves = [slave_of(SOIL, truth, unit, refresh_s=60.0) for unit in units]
             sim = ModbusBus(slaves, "rtu", turnaround_s=0.002)
             port = await stack.enter_async_context(sim.listening())
-            bus = described(T.RTU_OVER_TCP, port, timeout_s=0.1, quiet_s=0.1)
-            devices = [attached(SOIL, unit, 0.5, f"d{unit}") for unit in range(1, 11)]
+            # A turn in vain takes longer than all have between two polls.
+            bus = described(T.RTU_OVER_TCP, port, timeout_s=0.2, quiet_s=0.2)
+            devices = [attached(SOIL, unit, 0.25, f"d{unit}") for unit in range(1, 11)]
             runs[name] = await stack.enter_async_context(running(build(bus, devices, polls[name])))
+        await eventually(
+            lambda: {s.unit: s.state for s in runs["sick"].status().slaves}[10] is SlaveState.DOWN
+        )
+        assert {read.error for r in polls["sick"].results if r.unit == 10 for read in r.reads} == {
+            "E-MB-TIMEOUT"
+        }
+        for each in polls.values():
+            each.results.clear()
         of_each = [(name, unit) for name in alive for unit in range(1, 10)]
         await eventually(
-            lambda: min(len(whole_at_s(polls[name], unit)) for name, unit in of_each) >= 13,
+            lambda: min(len(whole_at_s(polls[name], unit)) for name, unit in of_each) > 16,
             timeout_s=30,
         )
-        states = {slave.unit: slave.state for slave in runs["sick"].status().slaves}
-    assert states[10] is SlaveState.DOWN
     for unit in range(1, 10):
-        period_s = {name: mean_period_s(whole_at_s(polls[name], unit)[:13]) for name in alive}
+        period_s = {name: mean_period_s(whole_at_s(polls[name], unit)[:17]) for name in alive}
         assert period_s["sick"] < 1.1 * period_s["well"], unit
-    assert {read.error for r in polls["sick"].results if r.unit == 10 for read in r.reads} == {
-        "E-MB-TIMEOUT"
-    }
 
 
 def whole_at_s(polls: Polls, unit: int) -> list[float]:
