@@ -422,6 +422,17 @@ def test_an_alert_that_is_taken_back_in_goes_on_in_its_group():
     assert scene.book.groups()[0].notices == 2
 
 
+def test_a_group_whose_members_lie_in_storage_comes_to_rest():
+    scene = Scene(HOT, base())
+    hot(scene, 0, 31.0)
+    (alert,), (group,) = scene.book.alerts(), scene.book.groups()
+    scene.book = Book(scene.book.rules, scene.book.places)
+    scene.book.recall(alert, replace(group, members=("put away before", *group.members)))
+    hot(scene, 1, 20.0)
+    scene.wait(START + 20 * MINUTE)
+    assert scene.book.groups() == scene.book.alerts() == ()
+
+
 def test_an_alert_that_is_taken_back_in_unpageable_is_not_told_of():
     scene = Scene(HOT, base())
     (fired,) = scene.engine.feed(batch([(1, START, 31.0, 0)]), START)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from alerts import program
-from alerts.engine import Engine, Settings
-from alerts.episode import Change, episode_id
+from alerts.engine import Engine, Overdue, Settings
+from alerts.episode import Change, Episode, Step, StepKind, episode_id
 from alerts.errors import SnapshotError
 from alerts.rule import read_pack
 from devices.quality import Quality
@@ -132,6 +131,10 @@ def test_readings_of_series_that_no_rule_looks_at_are_passed_over():
     rows = [(1, START, 99.0, 0), (77, START, 99.0, 0), (-5, START, 99.0, 0)]
     assert one.feed(places.batch(rows), START) == []
     assert one.feed(Batch.empty(), START) == []
+    first = engine("when: air_temperature > 30 degC, where: {device: c1}")
+    for number in (-5, -1, 0, 3, 77):
+        assert first.feed(places.batch([(number, START, 99.0, 0)]), START) == []
+    assert len(first.feed(places.batch([(1, START, 99.0, 0)]), START)) == 1
 
 
 def test_a_device_that_was_away_and_sends_its_store_in_order_is_not_late():
@@ -189,6 +192,143 @@ def test_nobody_is_paged_for_what_is_over():
         (Change.FIRED, False),
         (Change.RESOLVED, False),
     ]
+
+
+def test_the_end_of_what_is_told_after_patience_is_the_end_of_the_episode():
+    one = engine(patience_s=600)
+    now = 20_000
+    feed(one, steady(0, 600, 31.0), now)
+    assert one.advance(START + (now + 599) * SECOND) == []
+    (news,) = one.advance(START + (now + 600) * SECOND)
+    assert (news.change, news.page, news.episode.is_open) == (Change.STANDS, True, True)
+    assert one.advance(START + (now + 1300) * SECOND) == []  # once
+
+
+def test_what_is_over_before_patience_ends_is_not_told():
+    one = engine(patience_s=600)
+    now = 20_000
+    feed(one, steady(0, 600, 31.0), now)
+    assert not any(n.page for n in feed(one, steady(600, 900, 20.0), now + 300))
+    assert one.advance(START + (now + 601) * SECOND) == []
+
+
+# -- history
+
+
+def test_history_is_wanted_from_the_start_of_what_was_open_then():
+    late = Overdue("t.r0", "series:x", (1,), late_us=1_000, memory_us=100)
+
+    def known(start, end=None, rule="t.r0", subject="series:x"):
+        steps = [Step(start + 1, StepKind.FIRED, 2, 1.0, 1.0, 0)]
+        if end is not None:
+            steps.append(Step(end, StepKind.RESOLVED, 0, 0.0, 1.0, 0))
+        return Episode("e", rule, 1, subject, "h", start, tuple(steps))
+
+    assert late.since_us([]) == 900
+    assert late.since_us([known(700)]) == 600
+    assert late.since_us([known(700), known(500, 1_000), known(900)]) == 400
+    assert late.since_us([known(500, 999)]) == 900  # over by then
+    assert late.since_us([known(2_000)]) == 900
+    assert late.since_us([known(500, rule="t.r1")]) == 900
+    assert late.since_us([known(500, subject="series:y")]) == 900
+
+
+@pytest.mark.parametrize(
+    ("rule", "least"),
+    [
+        (HOT, 2 * MINUTE),
+        ("when: air_temperature flat for 50min, for: 3min, where: {site: h2}", 3 * MINUTE),
+        ("when: air_temperature mean over 3h > 30 degC, where: {site: h2}", 3 * HOUR),
+        ("when: no data for 40 intervals, for: 1h, where: {device: c2}", 20 * MINUTE + HOUR),
+        ("when: air_temperature max over today > 30 degC, where: {site: h2}", DAY),
+        ("when: irrigation_volume increase since 10-01 > 30 L", 365 * DAY),
+        ("when: so2 usual over 7d > 400 ug/m3", 8 * DAY),
+        ("when: o3 mean of hours over 8h > 400 ug/m3", 8 * HOUR),
+        ("when: o3 max of 8h means over each day > 400 ug/m3, for: 2d", 3 * DAY),
+    ],
+)
+def test_history_is_wanted_from_as_long_before_as_a_rule_looks_back(rule, least):
+    one = strange(rule, 0)
+    assert one.overdue()
+    for overdue in one.overdue():
+        assert least <= overdue.memory_us <= 2 * least + 3 * DAY
+    one.trust()
+    assert one.overdue() == []
+
+
+def strange(rule, second):
+    """An engine that took up the state of others, and knows nothing of its rule before a moment."""
+    others = engine("when: air_temperature > 99 degC, where: {site: h1}")
+    others.advance(START + second * SECOND)
+    one = engine(rule)
+    one.restore(others.snapshot())
+    return one
+
+
+def test_an_episode_that_history_no_longer_reaches_goes_on_as_it_was_told():
+    old = engine()
+    rows = [*steady(0, 300, 31.0), (300, 36.0), *steady(600, 900, 31.0)]
+    for row in rows:
+        feed(old, [row], row[0])
+    (known,) = old.episodes()
+    assert [step.kind.value for step in known.steps] == ["fired", "held", "returned"]
+    assert (known.peak, known.unobserved_us) == (36.0, 300 * SECOND)
+    one = strange(HOT, 7200)
+    (overdue,) = one.overdue()
+    assert overdue.late_us == START + 7200 * SECOND
+    history = [(SERIES, START + s * SECOND, 31.0, 0) for s in range(3600, 7200, 30)]
+    assert one.revise([overdue], places.batch(history), [known]) == []
+    assert one.episodes() == [known]
+    news = feed(one, [(7200, 31.5), (7230, 20.0)], 7230)
+    assert [(n.change, n.episode.id) for n in news] == [(Change.RESOLVED, known.id)]
+    (resolved,) = one.episodes()
+    assert (resolved.started_at_us, resolved.peak) == (START, 36.0)
+    assert resolved.unobserved_us == 300 * SECOND
+    assert resolved.steps[:-1] == known.steps
+
+
+def test_a_worse_value_goes_before_the_peak_that_was_stored():
+    old = engine()
+    for row in [*steady(0, 300, 31.0), (300, 36.0), *steady(600, 900, 31.0)]:
+        feed(old, [row], row[0])
+    one = strange(HOT, 7200)
+    history = [(SERIES, START + s * SECOND, 31.0, 0) for s in range(3600, 7200, 30)]
+    one.revise(one.overdue(), places.batch(history), old.episodes())
+    (resolved,) = feed(one, [(7200, 36.5), (7230, 20.0)], 7230)
+    assert resolved.episode.peak == 36.5
+
+
+def test_a_silence_that_history_no_longer_reaches_goes_on_as_it_was_told():
+    rule = "when: no data for 3 intervals, where: {device: c2, quantity: air_temperature}"
+    old = engine(rule)
+    feed(old, [(0, 20.0)], 0)
+    (fired,) = old.advance(START + HOUR)
+    assert fired.episode.peak is None
+    one = strange(rule, 7200)
+    assert one.revise(one.overdue(), places.batch([]), [fired.episode]) == []
+    assert one.episodes() == [fired.episode]
+    (resolved,) = feed(one, [(7300, 20.0)], 7300)
+    assert (resolved.change, resolved.episode.id) == (Change.RESOLVED, fired.episode.id)
+
+
+def overdue_engine():
+    """An engine that was sent half an hour of readings too late, and all its readings."""
+    one = engine()
+    kept = [row for row in steady(0, 7200, 20.0) if not 1800 <= row[0] < 3600]
+    for row in kept:
+        feed(one, [row], row[0])
+    late = steady(1800, 3600, 31.0)
+    feed(one, late, 7201)
+    return one, [(SERIES, START + s * SECOND, v, 0) for s, v in sorted(kept + late)]
+
+
+def test_readings_of_revised_history_that_come_again_are_harmless():
+    one, history = overdue_engine()
+    assert len(one.revise(one.overdue(), places.batch(history), [])) == 2
+    before = one.snapshot()
+    again = [(series, at_us, 20.0, quality) for series, at_us, _, quality in history[-5:]]
+    assert one.feed(places.batch(again), START + 7201 * SECOND) == []
+    assert one.snapshot() == before
 
 
 # -- one broken rule
@@ -252,6 +392,36 @@ rules:
     assert resolved.change is Change.RESOLVED
 
 
+def test_an_alert_that_waits_to_be_told_waits_on_over_a_restart():
+    one = engine(patience_s=600)
+    feed(one, steady(0, 600, 31.0), 20_000)
+    other = engine(patience_s=600)
+    assert other.restore(one.snapshot()) == []
+    assert other.advance(START + 20_599 * SECOND) == []
+    assert [(n.change, n.page) for n in other.advance(START + 20_600 * SECOND)] == [
+        (Change.STANDS, True)
+    ]
+
+
+def test_what_is_overdue_is_overdue_still_after_a_restart():
+    one, _ = overdue_engine()
+    other = engine()
+    other.restore(one.snapshot())
+    assert other.overdue() == one.overdue() != []
+
+
+def test_an_alert_of_a_subject_that_has_other_series_now_is_not_withdrawn():
+    rule = "when: any of air_temperature > 30 degC, per: house"
+    old = engine(rule)
+    old.feed(places.batch([(1, START, 31.0, 0)]), START)
+    registry = places.base()
+    fewer = {code: n for code, n in registry.series_ids.items() if code != "c1.air_temperature.b"}
+    smaller = type(registry)(registry.sites, registry.devices, fewer)
+    new = Engine(pack_of([rule]).rules, smaller)
+    assert new.restore(old.snapshot()) == []
+    assert [one.subject for one in new.overdue()] == ["site:h1"]
+
+
 @pytest.mark.parametrize("damage", [b"", b"not a snapshot", None])
 def test_a_damaged_snapshot_is_refused_and_changes_nothing(damage):
     one = engine()
@@ -268,6 +438,16 @@ def test_memory_of_the_past_is_bounded_by_the_lateness():
         feed(one, steady(second, second + 300, 20.0), second + 300)
     assert len(one._recent) < 50
     assert one.episodes() == []
+
+
+def test_memory_of_what_was_told_is_bounded_by_the_lateness():
+    one = engine(HOT.replace("for: 2min, ", ""), lateness_s=60, grace_s=0)
+    fired = 0
+    for second in range(0, 7200, 30):
+        news = feed(one, [(second, 31.0 if second % 60 else 20.0)], second)
+        fired += sum(n.change is Change.FIRED for n in news)
+        assert len(one.episodes()) < 8
+    assert fired == 120
 
 
 def test_the_engine_takes_no_other_time_than_it_is_given():
@@ -293,4 +473,6 @@ def test_a_hundred_bindings_of_one_shape_are_one_group():
     one = engine(*rules)
     assert len(one.bindings) == 100
     assert one.shapes == 1
-    assert np.isfinite(one.bytes_per_binding())
+    few = engine(*rules[:2])
+    assert one.bytes_per_binding() == pytest.approx(few.bytes_per_binding())
+    assert 300 < one.bytes_per_binding() < 3_000
