@@ -79,7 +79,8 @@ class AlertHealth:
 
     *warming_up*: after a start nothing is called silent until the collectors have caught up.
     *failed_rules* are out of use, with the reason; *packs_left_out* mistakes keep own packs out of
-    force.  *overdue* subjects wait for history to be judged again, *unsaved* rows for the database.
+    force.  *waiting* readings of more than five minutes ago are about to be judged together,
+    *overdue* subjects wait for history to be judged again, *unsaved* rows for the database.
     *lag_s* is how long the newest reading took from its receipt to its judgement.  *revised*,
     *dropped*, *transitions* (by kind) and *notices* (by what they say) are totals since the start.
     """
@@ -91,6 +92,7 @@ class AlertHealth:
     open: Mapping[str, int] = field(default_factory=dict)
     failed_rules: Mapping[str, str] = field(default_factory=dict)
     packs_left_out: int = 0
+    waiting: int = 0
     overdue: int = 0
     revised: int = 0
     unsaved: int = 0
@@ -115,10 +117,32 @@ class CalibrationHealth:
 
 
 @dataclass(frozen=True, slots=True)
+class DerivationHealth:
+    """How derived series follow their inputs; *series* is how many do, *lost* who cannot.
+
+    *lag_s* is how long changes of inputs have been waiting, 0 when all are followed.  *waiting*
+    changes are not followed yet, *redo* spans are still to be made anew, for which *lag_s* does not
+    wait.  *ran_us* (microseconds UTC) is when a pass last ended well, None before the first.
+    *made* readings and *failures* of a pass are totals since the start; *reason* is the last one's
+    while it lasts.
+    """
+
+    series: int = 0
+    lost: tuple[str, ...] = ()
+    reason: str = ""
+    lag_s: float = 0.0
+    waiting: int = 0
+    redo: int = 0
+    ran_us: int | None = None
+    made: int = 0
+    failures: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
     """What every part of the service says of itself.
 
-    *spool* is None where nothing is ingested, *alerts* where nothing is judged.
+    *spool* and *derivations* are None where nothing is ingested, *alerts* where nothing is judged.
     """
 
     version: str
@@ -129,6 +153,7 @@ class Health:
     edges: tuple[EdgeHealth, ...] = ()
     alerts: AlertHealth | None = None
     calibrations: CalibrationHealth | None = None
+    derivations: DerivationHealth | None = None
 
 
 class Condition(StrEnum):
@@ -144,7 +169,8 @@ def condition(health: Health) -> Condition:
 
     Without the database nothing can be read, without room in the spool nothing can be accepted:
     that is unavailable.  A broker, a bus, a device on one or on an edge node that is away, a spool
-    that falls behind, a rule that is out of use or alerts that cannot be kept is degraded.
+    that falls behind, a rule that is out of use, alerts that cannot be kept, and derived series
+    that do not follow their inputs or cannot are degraded.
     """
     spool = health.spool
     if not health.database.reachable or (spool and not spool.accepting):
@@ -160,5 +186,8 @@ def condition(health: Health) -> Condition:
         return Condition.DEGRADED
     alerts = health.alerts
     if alerts and (alerts.failed_rules or alerts.packs_left_out or alerts.reason):
+        return Condition.DEGRADED
+    derived = health.derivations
+    if derived and (derived.reason or derived.lost or derived.lag_s > SLOW_AFTER_S):
         return Condition.DEGRADED
     return Condition.OK

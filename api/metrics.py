@@ -20,7 +20,7 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from api.health import AlertHealth, Health
+from api.health import AlertHealth, DerivationHealth, Health
 from ingest.counters import HELP, Counters
 
 MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -125,6 +125,8 @@ def _gauges(health: Health) -> Iterator[Metric]:
     yield from _bus_metrics(health)
     if health.alerts is not None:
         yield from _alert_metrics(health.alerts)
+    if health.derivations is not None:
+        yield from _derivation_metrics(health.derivations)
 
 
 def _alert_metrics(alerts: AlertHealth) -> Iterator[Metric]:
@@ -133,6 +135,7 @@ def _alert_metrics(alerts: AlertHealth) -> Iterator[Metric]:
         ("bindings", "Rules on subjects that are judged", alerts.bindings),
         ("failed_rules", "Rules that raised an error and are out of use", len(alerts.failed_rules)),
         ("mistakes", "Mistakes that keep own packs out of force", alerts.packs_left_out),
+        ("waiting", "Readings of long ago that are about to be judged together", alerts.waiting),
         ("overdue", "Subjects whose history waits to be judged again", alerts.overdue),
         ("unsaved", "Rows of alerts that wait for the database", alerts.unsaved),
         ("lag_seconds", "From the receipt of the newest reading to its judgement", alerts.lag_s),
@@ -158,6 +161,26 @@ def _alert_metrics(alerts: AlertHealth) -> Iterator[Metric]:
         counter = CounterMetricFamily(f"greenhouse_alerts_{name}", text, labels=[label])
         for word, number in numbers.items():
             counter.add_metric([word], number)
+        yield counter
+
+
+def _derivation_metrics(derived: DerivationHealth) -> Iterator[Metric]:
+    for name, text, value in (
+        ("series", "Derived series that follow their inputs", derived.series),
+        ("lost", "Derived series that cannot be made", len(derived.lost)),
+        ("lag_seconds", "How long changes of inputs have been waiting", derived.lag_s),
+        ("waiting", "Changes of inputs that are not followed yet", derived.waiting),
+        ("redo", "Spans of derived series that are to be made anew", derived.redo),
+    ):
+        gauge = GaugeMetricFamily(f"greenhouse_derivations_{name}", text)
+        gauge.add_metric([], float(value))
+        yield gauge
+    for name, text, value in (
+        ("readings", "Derived readings that were new or other", derived.made),
+        ("failures", "Passes over the changes that failed", derived.failures),
+    ):
+        counter = CounterMetricFamily(f"greenhouse_derivations_{name}", text)
+        counter.add_metric([], value)
         yield counter
 
 

@@ -254,6 +254,7 @@ class AlertHealthShape(_Shape):
     open: dict[str, int]
     failed_rules: dict[str, str]
     packs_left_out: int
+    waiting: int
     overdue: int
     revised: int
     unsaved: int
@@ -272,6 +273,20 @@ class CalibrationHealthShape(_Shape):
     reason: str
 
 
+class DerivationHealthShape(_Shape):
+    """How derived series follow their inputs; *made* and *failures* count since the start."""
+
+    series: int
+    lost: list[str]
+    reason: str
+    lag_s: float
+    waiting: int
+    redo: int
+    ran_us: int | None
+    made: int
+    failures: int
+
+
 class HealthShape(_Shape):
     """How the service is; the parts are only told to who may read."""
 
@@ -284,3 +299,4 @@ class HealthShape(_Shape):
     edges: list[EdgeHealthShape] | None = None
     alerts: AlertHealthShape | None = None
     calibrations: CalibrationHealthShape | None = None
+    derivations: DerivationHealthShape | None = None

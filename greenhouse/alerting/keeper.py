@@ -124,6 +124,8 @@ class AlertKeeper:
         self._is_outdated = False
         self._late_us: dict[int, int] = {}
         self._old: list[Batch] = []
+        self._old_since_s = 0.0
+        self._old_until_s = 0.0
         self._missed: _Missed | None = None
         self._book_is_read = False
         self._dropped = 0
@@ -368,22 +370,38 @@ class AlertKeeper:
         while True:
             batch = await self._listener.get_together(_PIECE_ROWS)
             now_us = self.now_us()
-            is_old = batch.observed_at_us < now_us - _OBSERVED_LATE_US
+            is_old = batch.observed_at_us < now_us - _PAGE_LATE_US
             if is_old.any():
                 async with self.lock:
-                    self._old.append(batch.take(is_old))
-                    await self._note_late(self._old[-1], now_us)
+                    await self._gather_old(batch.take(is_old), now_us)
                 batch = batch.take(~is_old)
             for piece in _pieces(batch, _PIECE_ROWS):
                 async with self.lock:
                     await self._judge(piece)
 
+    async def _gather_old(self, batch: Batch, now_us: int) -> None:
+        """Keep *batch*, measured long ago, to be judged with more of it; the lock is held."""
+        now_s = asyncio.get_running_loop().time()
+        self._old_since_s = self._old_since_s if self._old else now_s
+        self._old_until_s = now_s
+        self._old.append(batch)
+        self._note_old(batch, now_us)
+        await self._note_late(batch, now_us)
+        if sum(len(one) for one in self._old) >= _PIECE_ROWS:
+            await self._judge_old()
+
     async def _judge_old_together(self) -> None:
-        """Judge what was measured long ago once a second: each piece alone would change history."""
+        """Judge what was measured long ago when no more of it comes, or enough was waited.
+
+        Nobody is woken by it, and each piece alone would write history anew.
+        """
         while True:
             await asyncio.sleep(self._pace.tick_s)
             async with self.lock:
-                await self._judge_old()
+                now_s = asyncio.get_running_loop().time()
+                is_quiet = now_s - self._old_until_s >= self._pace.quiet_s
+                if is_quiet or now_s - self._old_since_s >= self._pace.gather_s:
+                    await self._judge_old()
 
     async def _judge_old(self) -> None:
         """Judge what waits of old readings; the lock is held."""
@@ -738,6 +756,7 @@ class AlertKeeper:
             open=counts,
             failures=self.failures(),
             mistakes=len(self._loaded.mistakes),
+            waiting=sum(len(batch) for batch in self._old),
             overdue=self._overdue_count,
             revised=self._revised,
             unsaved=len(self.ledger.unsaved),

@@ -94,6 +94,7 @@ class AlertRoom:
             open={severity.word: status.open.get(severity, 0) for severity in Severity},
             failed_rules={code: failure.reason for code, failure in status.failures.items()},
             packs_left_out=status.mistakes,
+            waiting=status.waiting,
             overdue=status.overdue,
             revised=status.revised,
             unsaved=status.unsaved,

@@ -13,13 +13,17 @@ class Pace:
     """How often things are done, in seconds.
 
     *recall_s*: how far back everything is judged anew where no state was saved.  *settle_s*: how
-    long late readings are given to reach the database before history is asked for.
+    long late readings are given to reach the database before history is asked for.  Readings of
+    more than five minutes ago are judged together, when none came for *quiet_s*, or *gather_s*
+    after the first.
     """
 
     tick_s: float = 1.0
     save_s: float = 30.0
     warm_up_s: float = 15.0
     revise_s: float = 2.0
+    quiet_s: float = 3.0
+    gather_s: float = 20.0
     settle_s: float = 1.0
     recall_s: float = 6 * 3600.0
     database_s: float = 10.0
@@ -31,7 +35,8 @@ class KeeperStatus:
 
     *warming_up*: time stands still, so that nothing is called silent before the collectors have
     caught up.
-    *overdue* bindings wait for history to be judged again; *unsaved* rows wait for the database.
+    *waiting* readings of long ago wait for more of their kind, *overdue* bindings for history to be
+    judged again, *unsaved* rows for the database.
     *entries* and *notices* count since the start, by kind.
     """
 
@@ -42,6 +47,7 @@ class KeeperStatus:
     open: Mapping[int, int]
     failures: Mapping[str, RuleFailure]
     mistakes: int
+    waiting: int
     overdue: int
     revised: int
     unsaved: int

@@ -14,6 +14,7 @@ import pytest
 from alerts.binding import Surroundings
 from alerts.book import Silence
 from alerts.engine import Engine
+from alerts.episode import Episode
 from alerts.errors import IllegalAction
 from alerts.replay import replay
 from alerts.rule import read_pack
@@ -58,10 +59,19 @@ rules:
       critical: {{when: air_temperature > 40 degC}}
   - {{id: damp, when: relative_humidity > 95 %}}
 """
+SILENCES = """
+pack: silences
+version: 1
+layer: base
+name: {en: Silences}
+rules:
+  - {id: silent, when: no data for 5 intervals, per: device, severity: warning}
+  - {id: useless, when: no valid data for 20 intervals, where: {quantity: air_temperature}}
+"""
 TAGGED = "  - {id: young, when: air_temperature > 25 degC, where: {tags: seedlings}}\n"
 QUICK = Pace(
     tick_s=0.02, save_s=3600.0, warm_up_s=0.0, revise_s=0.02, settle_s=0.0, recall_s=3600.0,
-    database_s=3.0,
+    database_s=3.0, quiet_s=0.02, gather_s=0.1,
 )  # fmt: skip
 
 
@@ -117,11 +127,11 @@ class Base:
 
     @contextlib.asynccontextmanager
     async def process(
-        self, pace: Pace = QUICK, dsn: str = "", max_rows: int = 9_999
+        self, pace: Pace = QUICK, dsn: str = "", max_rows: int = 9_999, clock=now_us
     ) -> AsyncIterator[Process]:
         """A process that judges; it ends as by a kill unless it was closed."""
         async with Pool(dsn or self.dsn, timeout_s=0.3 if dsn else 5.0) as pool:
-            process = Process(self, pool, pace, max_rows)
+            process = Process(self, pool, pace, max_rows, clock)
             task = asyncio.create_task(process.keeper.run())
             try:
                 yield process
@@ -131,7 +141,7 @@ class Base:
 
 
 class Process:
-    def __init__(self, base: Base, pool: Pool, pace: Pace, max_rows: int) -> None:
+    def __init__(self, base: Base, pool: Pool, pace: Pace, max_rows: int, clock) -> None:
         self.counters = Counters()
         self.listener = Listener("alerts", self.counters, max_rows)
         self.lag_s = 0.0  # of the database behind what was heard
@@ -144,6 +154,7 @@ class Process:
             prepared=base.prepared,
             lag_s=lambda: self.lag_s,
             pace=pace,
+            now_us=clock,
         )
         self.desk = LiveDesk(self.keeper)
 
@@ -253,37 +264,92 @@ async def test_what_a_full_queue_dropped_is_judged_when_it_is_stored(base, event
         assert (kept.subject, kept.started_at_us) == ("series:c.air_temperature", at)
 
 
+async def standing(process: Process) -> list[Episode]:
+    """Return what is not taken back."""
+    return [
+        one.alert.episode
+        for one in await process.desk.alerts(AlertQuery(200))
+        if one.alert.phase is not Phase.RETRACTED
+    ]
+
+
+def cut(batch: Batch, rows: int) -> list[Batch]:
+    return [batch.take(slice(start, start + rows)) for start in range(0, len(batch), rows)]
+
+
 async def test_hours_that_arrive_at_once_are_judged_as_stored_however_far_the_database_is_behind(
     base, eventually
 ):
     """Memory forgets hours as they pass; a history without them would be full of silences."""
+    base.packs.put("silences", SILENCES, None)
     now = now_us()
     begin = now - 3 * 3600 * SECOND
-    await base.write(base.readings("c.air_temperature", begin - 3600 * SECOND, [20.0] * 6))
+    known = base.readings("c.air_temperature", begin - 60 * SECOND, [20.0] * 6)
+    await base.write(known)
     values = [35.0 if minute % 60 < 20 else 20.0 for minute in range(180) for _ in range(6)]
-    heard = base.readings("c.air_temperature", begin, values)
-    pieces = [heard.take(slice(start, start + 90)) for start in range(0, len(heard), 90)]
-    async with base.process() as process:
+    hours = cut(base.readings("c.air_temperature", begin, values), 90)
+    live = cut(base.readings("c.air_temperature", now, [20.0] * 60), 1)
+    clock = now
+    async with base.process(clock=lambda: clock) as process:
         await eventually(lambda: process.keeper.status().judging)
         process.lag_s = 5.0
-        for number, piece in enumerate(pieces):
+        for piece in hours:
             process.listener.offer(piece, False)
             await eventually(lambda: not len(process.listener))
-            if number == 2:
-                await base.write(Batch.concatenate(pieces[:2]))
-        await eventually(lambda: process.keeper.status().overdue > 0)
-        await base.write(Batch.concatenate(pieces[2:]))
+        await base.write(Batch.concatenate(hours[:2]))
+        for one in live:
+            clock = int(one.observed_at_us[0]) + SECOND
+            process.listener.offer(one, True)
+            await eventually(lambda: not len(process.listener))
+            async with process.keeper.lock:
+                pass  # it has been judged
+        await base.write(Batch.concatenate([*hours[2:], *live]))
         process.lag_s = 0.0
         await eventually(lambda: process.keeper.status().overdue == 0)
         found = {
-            (one.alert.episode.started_at_us, one.alert.episode.resolved_at_us)
-            for one in await process.desk.alerts(AlertQuery(50))
-            if one.alert.phase is not Phase.RETRACTED
+            (one.rule, one.started_at_us, one.resolved_at_us)
+            for one in await standing(process)
+            if one.subject in ("device:c", "series:c.air_temperature")
         }
     rules = [rule for pack in base.packs.packs([]) for rule in pack.rules]
-    expected = replay(rules, base.registry, heard, now)
-    assert len(expected) == 3
-    assert found == {(one.started_at_us, one.resolved_at_us) for one in expected}
+    expected = replay(rules, base.registry, Batch.concatenate([known, *hours, *live]), clock)
+    assert {one.rule for one in expected} == {"house.hot"}
+    assert found == {(one.rule, one.started_at_us, one.resolved_at_us) for one in expected}
+
+
+async def test_a_store_that_comes_in_pieces_changes_once_what_was_said_of_the_silence(
+    base, eventually
+):
+    base.packs.put("silences", SILENCES, None)
+    now = now_us()
+    known = base.readings("c.air_temperature", now - 3600 * SECOND, [20.0] * 6)
+    await base.write(known)
+    store = base.readings("c.air_temperature", now - 3540 * SECOND, [20.0] * 300)
+    async with base.process(replace(QUICK, quiet_s=3600.0, gather_s=3600.0)) as process:
+        silent = await eventually(process.open)
+        for piece in cut(store, 10):
+            process.listener.offer(piece, False)
+            await eventually(lambda: not len(process.listener))
+            async with process.keeper.lock:
+                pass  # it has been heard
+        assert await process.open() == silent
+        await process.keeper.save()  # which judges what waits
+
+        before, after = now - 3500 * SECOND, now - 500 * SECOND
+
+        async def has_moved_once() -> bool:
+            found = [
+                one.alert
+                for one in await process.desk.alerts(AlertQuery(200))
+                if (one.alert.episode.rule, one.alert.episode.subject)
+                == ("silences.silent", "device:c")
+            ]
+            return {(one.phase, one.episode.started_at_us) for one in found} == {
+                (Phase.RETRACTED, before),
+                (Phase.FIRING, after),
+            }
+
+        await eventually(has_moved_once)
 
 
 async def test_another_registry_is_judged_by_and_what_is_gone_is_withdrawn(base, eventually):
