@@ -7,13 +7,14 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+from api.health import DerivationHealth
 from devices.derived_series import Period, Span
 from devices.quality import Quality
 from devices.reading import Batch
 from devices.registry import Registry
 from greenhouse.derivation_plan import DerivationPlan, Piece, joined
 from ingest.listener import Listener
-from storage.derived import Change, DerivedStore, Order
+from storage.derived import Change, DerivedStore
 from storage.errors import StorageError
 
 _log = logging.getLogger(__name__)
@@ -54,6 +55,12 @@ class DerivationKeeper:
         self._due_us: dict[int, int] = {}
         self._running_us: dict[int, int] = {}
         self.problem = ""
+        # For `health`: since when changes have been waiting, and what a pass has found and done.
+        self._behind_since_us: int | None = None
+        self._waiting = (0, 0)
+        self._ran_us: int | None = None
+        self._made = 0
+        self._failures = 0
 
     async def run(self) -> None:
         """Run until cancelled; while the database is away nothing is lost, only late."""
@@ -63,53 +70,94 @@ class DerivationKeeper:
                 busy = await self.step()
             except StorageError as error:
                 problem = str(error)
-            except Exception as error:  # what cannot be derived must not end what is measured
-                problem = f"{type(error).__name__}: {error}"
-                if not self.problem:
+            except Exception as error:
+                # Whatever it is: what cannot be derived must not end what is measured.
+                kind = type(error).__name__
+                problem = f"{kind}: {error}"
+                if not self.problem.startswith(kind):
                     _log.exception("derived series cannot be followed")
             self._note(problem)
             if not busy:
                 await asyncio.sleep(_PAUSE_S if problem else _EVERY_S)
 
+    def health(self) -> DerivationHealth:
+        """Return how it goes, from what is known here; asks nobody."""
+        behind_us = 0
+        if self._behind_since_us is not None:
+            behind_us = max(0, self._now_us() - self._behind_since_us)
+        waiting, redo = self._waiting
+        plan = self._plan
+        return DerivationHealth(
+            series=len(plan.bound) if plan else 0,
+            lost=tuple(plan.lost) if plan else (),
+            reason=self.problem,
+            lag_s=behind_us / 1e6,
+            waiting=waiting,
+            redo=redo,
+            ran_us=self._ran_us,
+            made=self._made,
+            failures=self._failures,
+        )
+
     def _note(self, problem: str) -> None:
         """Say it once when derived series have to wait, and once when they go on."""
+        if problem:
+            self._failures += 1
+            self._is_behind()
         if problem and not self.problem:
             _log.warning("derived series wait: %s", problem)
         elif self.problem and not problem:
             _log.info("derived series are followed again")
         self.problem = problem
 
+    def _is_behind(self) -> None:
+        if self._behind_since_us is None:
+            self._behind_since_us = self._now_us()
+
     async def step(self) -> bool:
         """Do what is to be done now, or a part of it; return whether there may be more."""
+        is_more, is_followed = await self._step()
+        self._waiting = await self._store.waiting() if is_more else (0, 0)
+        if is_followed:
+            self._behind_since_us = None
+        self._ran_us = self._now_us()
+        return is_more
+
+    async def _step(self) -> tuple[bool, bool]:
+        """Do it; return whether there may be more, and whether changes of inputs are followed."""
         plan = await self._current()
         now_us = self._now_us()
         changes = await self._store.pending(_CHANGES_AT_A_TIME)
         redo = await self._store.pending(_REDO_AT_A_TIME, redo=True)
-        spans = await asyncio.to_thread(plan.touched, changes)
-        told = self._tell_periods(plan, spans, now_us)
-        for one, span in _ordered(plan, redo):
-            spans[one] = joined([*spans.get(one, ()), span])
-        pieces = [Piece(one, span) for one, some in spans.items() for span in some]
+        if changes:
+            self._is_behind()
+            self._waiting = len(changes), len(redo)
+        # In a thread, like all that takes time with many series: readings go on arriving meanwhile.
+        pieces, told = await asyncio.to_thread(self._due, plan, changes, redo, now_us)
         if not pieces and not changes and not redo:
-            return False
+            return False, True
         if not await self._make(plan, pieces, [one.id for one in (*changes, *redo)], now_us):
-            return True  # another process took part of it: look again
+            return True, False  # another process took part of it: look again
         for one in told:
             self._later.pop(one, None)
-        return len(changes) == _CHANGES_AT_A_TIME or bool(redo)
+        is_followed = len(changes) < _CHANGES_AT_A_TIME
+        return not is_followed or bool(redo), is_followed
+
+    def _due(
+        self, plan: DerivationPlan, changes: Sequence[Change], redo: Sequence[Change], now_us: int
+    ) -> tuple[list[Piece], list[int]]:
+        """Return what is to be made, and the periods that are told with it."""
+        spans = plan.touched(changes)
+        told = self._tell_periods(plan, spans, now_us)
+        pieces = [Piece(one, span) for one, some in spans.items() for span in some]
+        # Not joined with those: the older part of a long span goes back to the end of the queue.
+        return [*pieces, *(Piece(one, span) for one, span in _ordered(plan, redo))], told
 
     async def _make(
         self, plan: DerivationPlan, pieces: Sequence[Piece], forget: Sequence[int], now_us: int
     ) -> bool:
         """Make *pieces* and forget the changes; tell whether nobody else was at it."""
-        orders: list[Order] = []
-        left: list[tuple[int, int, int]] = []
-        for piece in pieces:
-            newest, rest = plan.cut(piece)
-            orders.append(plan.order(newest, now_us))
-            if rest is not None:
-                left.append(rest)
-        lots = plan.batches(orders)
+        lots, left = await asyncio.to_thread(plan.lots, pieces, now_us)
         for lot in lots[:-1]:
             self._offer(await self._store.rework(lot, now_us))
         # Only with the last of it are the changes forgotten.
@@ -138,10 +186,10 @@ class DerivationKeeper:
 
     async def _recall_periods(self, plan: DerivationPlan, now_us: int) -> None:
         """Tell again every period from the newest that was told: it may have ended meanwhile."""
-        periods = plan.periods()
+        periods = plan.periods
         newest = await self._store.newest_us(list(periods)) if periods else {}
         self._due_us = {}
-        self._running_us = {one: how.periods.start_of(now_us) for one, how in periods.items()}
+        self._running_us = plan.running(now_us)
         self._later = {}
         for one, how in periods.items():
             # One that was never told may have waited for that since the period before.
@@ -156,10 +204,13 @@ class DerivationKeeper:
         Returns the series whose waiting is over once *spans* are made.
         """
         told: list[int] = []
-        for one, how in plan.periods().items():
-            running_us = how.periods.start_of(now_us)
+        for one, running_us in plan.running(now_us).items():
+            has_begun = running_us > self._running_us[one]
+            is_due = one in self._later and now_us >= self._due_us.get(one, 0)
+            if not has_begun and not is_due and one not in spans:
+                continue  # most of thousands, most of the time
             waiting = [self._later[one]] if one in self._later else []
-            if running_us > self._running_us[one]:
+            if has_begun:
                 waiting.append(Span(self._running_us[one], running_us + 1))
                 self._running_us[one] = running_us
                 self._due_us.pop(one, None)
@@ -170,7 +221,7 @@ class DerivationKeeper:
                 past += waiting
                 told.append(one)
                 if running or one in self._due_us:  # what is told again at the start is no telling
-                    self._due_us[one] = now_us + _pause_us(how, now_us)
+                    self._due_us[one] = now_us + _pause_us(plan.periods[one], now_us)
             if waiting:
                 whole = joined(waiting)
                 self._later[one] = Span(whole[0].start_us, whole[-1].end_us)
@@ -181,6 +232,7 @@ class DerivationKeeper:
     def _offer(self, fresh: Batch | None) -> None:
         if fresh is None:
             return
+        self._made += len(fresh)
         # A period that goes on is told, not judged: 3 mol at nine in the morning is no dark day.
         fresh = fresh.take(fresh.quality & Quality.PROVISIONAL == 0)
         is_new = fresh.observed_at_us > self._now_us() - _FRESH_US

@@ -7,8 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
+
 from devices.derivation import Bound, bound
 from devices.derived_series import Follower, Made, Period, Span, Track
+from devices.natural_day import Periods
 from devices.registry import Registry
 from storage.derived import Change, Order, Recorded
 
@@ -16,6 +19,7 @@ _NEAR_US = 3_600_000_000  # spans that lie closer are made in one go
 _ROWS_AT_A_TIME = 100_000
 _ORDERS_AT_A_TIME = 1_000
 _MOST_LOTS = 16
+_NEVER_US = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,20 @@ class DerivationPlan:
             for which, number in enumerate(one.input_ids):
                 self._by_input[number].append((one, which))
         self.watched = frozenset(self._by_input)
+        # Those whose value may change by time alone: periods that end.
+        self.periods: Mapping[int, Period] = {
+            one.series_id: one.follower for one in found if isinstance(one.follower, Period)
+        }
+        self._by_length: defaultdict[Periods, list[int]] = defaultdict(list)
+        for series_id, period in self.periods.items():
+            self._by_length[period.periods].append(series_id)
+
+    def running(self, now_us: int) -> dict[int, int]:
+        """Return when the period that goes on began, of each series that has periods."""
+        began: dict[int, int] = {}
+        for how, series_ids in self._by_length.items():
+            began |= dict.fromkeys(series_ids, how.start_of(now_us))
+        return began
 
     def touched(self, changes: Iterable[Change]) -> dict[int, list[Span]]:
         """Return the spans that *changes* of inputs touch, by derived series; none overlap."""
@@ -76,6 +94,14 @@ class DerivationPlan:
             piece.span.start_us,
         )
 
+    def lots(
+        self, pieces: Sequence[Piece], now_us: int
+    ) -> tuple[list[list[Order]], list[tuple[int, int, int]]]:
+        """Return the newest parts of *pieces* as orders in `batches`, and what is left of them."""
+        cut = [self.cut(piece) for piece in pieces]
+        orders = [self.order(newest, now_us) for newest, _ in cut]
+        return self.batches(orders), [rest for _, rest in cut if rest is not None]
+
     def batches(self, orders: Sequence[Order]) -> list[list[Order]]:
         """Return *orders* in lots that one transaction can do in a moment; one lot at least.
 
@@ -102,14 +128,6 @@ class DerivationPlan:
             lots[-1].append(order)
             rows += size
         return lots
-
-    def periods(self) -> dict[int, Period]:
-        """Return the followers whose value may change by time alone: periods that end."""
-        return {
-            one.series_id: one.follower
-            for one in self.bound.values()
-            if isinstance(one.follower, Period)
-        }
 
     def unlike(self, recorded: Mapping[int, Recorded]) -> dict[int, Recorded]:
         """Return how series are made that are new, or were made otherwise."""
@@ -140,8 +158,13 @@ def _make(
     inside = Span(max(span.start_us, whole_from_us), span.end_us)
     if inside.start_us >= inside.end_us:
         return None
-    there = [track.take(track.at_us >= whole_from_us) for track in tracks]
+    there = [_within(track, whole_from_us, _NEVER_US) for track in tracks]
     made = follower.made(there, inside, now_us, whole_from_us)
-    at_us = made.track.at_us
-    keep = (at_us >= made.span.start_us) & (at_us < made.span.end_us)
-    return Made(made.span, made.track.take(keep))
+    return Made(made.span, _within(made.track, made.span.start_us, made.span.end_us))
+
+
+def _within(track: Track, start_us: int, end_us: int) -> Track:
+    """Return what of *track* lies in [start, end); most often that is all of it."""
+    if not len(track) or (start_us <= track.at_us[0] and track.at_us[-1] < end_us):
+        return track
+    return track.take(slice(*np.searchsorted(track.at_us, (start_us, end_us)).tolist()))

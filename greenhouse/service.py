@@ -201,6 +201,9 @@ class _House:
             folder / "alerts" if plan.ingest else None,
             self._spool_lag_s,
         )
+        self.derivations = DerivationKeeper(
+            DerivedStore(pool), lambda: self.registry.current, [self.alerts.listener]
+        )
         self.commands = CommandStore(pool)
         self.results = LaboratoryStore(pool)
         self.desk: CommandDesk | None = None
@@ -335,11 +338,8 @@ class _House:
             self.writer.watch(input_ids(registry))
 
     async def _derive(self) -> None:
-        keeper = DerivationKeeper(
-            DerivedStore(self.pool), lambda: self.registry.current, [self.alerts.listener]
-        )
         await self.prepared.wait()
-        await keeper.run()
+        await self.derivations.run()
 
     async def _tell_results(self) -> None:
         teller = ResultTeller(self.results, lambda batch: self.alerts.listener.offer(batch, True))
@@ -419,6 +419,7 @@ class _House:
             edges=self.sparkplug.health() if self.sparkplug is not None else (),
             alerts=self.alerts.health(),
             calibrations=self.quality.health(time.time_ns() // 1000),
+            derivations=self.derivations.health() if self.spool is not None else None,
         )
 
     def _spool_lag_s(self) -> float:

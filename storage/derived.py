@@ -14,10 +14,12 @@ keeps two from deriving at once: whoever comes second reads what the first has l
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 import psycopg
 from psycopg.types.json import Jsonb
 
@@ -25,7 +27,7 @@ from devices.derived_series import Made, Need, Track
 from devices.reading import Batch
 from storage.columns import column_cursor
 from storage.editions import detect
-from storage.instant import instant
+from storage.instant import clamped_us, instant
 from storage.pool import Connection, Pool
 from storage.readings import copy_readings
 from storage.statements import statements
@@ -88,6 +90,15 @@ class DerivedStore:
         async def read(connection: Connection) -> list[Change]:
             cursor = await connection.execute(_SQL["pending"], arguments)
             return [_change(*row) async for row in cursor]
+
+        return await self._pool.run(read)
+
+    async def waiting(self) -> tuple[int, int]:
+        """Return how many changes of inputs there are, and how many orders to redo."""
+
+        async def read(connection: Connection) -> tuple[int, int]:
+            row = await (await connection.execute(_SQL["waiting"])).fetchone()
+            return (row[0], row[1]) if row else (0, 0)
 
         return await self._pool.run(read)
 
@@ -224,20 +235,21 @@ def _columns(spans: Sequence[tuple[int, int, int]]) -> dict[str, list[int]]:
 
 async def _make(connection: Connection, orders: Sequence[Order], now_us: int) -> Batch:
     needs = [need for order in orders for need in order.needs]
-    tracks = await _read(connection, needs)
+    inputs = await _read(connection, needs)
     whole_from = await _whole_from(
         connection, {one for one, _ in needs} | {order.series_id for order in orders}
     )
     # In a thread: many orders are a second of arithmetic, and readings go on arriving meanwhile.
-    made = await asyncio.to_thread(_made, orders, tracks, whole_from)
+    made = await asyncio.to_thread(_made, orders, inputs, whole_from)
     stored = await _read(connection, [(order.series_id, Need(*one.span)) for order, one in made])
     return await _replace(connection, await asyncio.to_thread(_difference, made, stored, now_us))
 
 
 def _made(
-    orders: Sequence[Order], tracks: Sequence[Track], whole_from: Mapping[int, int]
+    orders: Sequence[Order], inputs: _Rows, whole_from: Mapping[int, int]
 ) -> list[tuple[Order, Made]]:
     made: list[tuple[Order, Made]] = []
+    tracks = inputs.tracks()
     position = 0
     for order in orders:
         own = tracks[position : position + len(order.needs)]
@@ -249,18 +261,43 @@ def _made(
     return made
 
 
-async def _read(connection: Connection, needs: Sequence[tuple[int, Need]]) -> list[Track]:
-    if not needs:
-        return []
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Readings of *count* needs in one table, in no order; *need* counts from 1."""
+
+    count: int
+    need: npt.NDArray[np.int32]
+    at_us: npt.NDArray[np.int64]
+    value: npt.NDArray[np.float64]
+    quality: npt.NDArray[np.int32]
+
+    def tracks(self) -> list[Track]:
+        """Return the track of each need."""
+        order = np.lexsort((self.at_us, self.need))
+        whole = Track(self.at_us, self.value, self.quality).take(order)
+        edges = np.searchsorted(self.need[order], np.arange(1, self.count + 2)).tolist()
+        return [whole.take(slice(*both)) for both in pairwise(edges)]
+
+
+async def _read(connection: Connection, needs: Sequence[tuple[int, Need]]) -> _Rows:
+    # Thousands of needs are told as text and answered in one row: anything else is an object for
+    # each of their parts, made on the event loop.
     arguments = {
-        "series_ids": [one for one, _ in needs],
-        "start": [instant(need.start_us) for _, need in needs],
-        "end": [instant(need.end_us) for _, need in needs],
-        "before": [need.before for _, need in needs],
-        "after": [need.after for _, need in needs],
+        "series_ids": _array(one for one, _ in needs),
+        "start": _array(clamped_us(need.start_us) for _, need in needs),
+        "end": _array(clamped_us(need.end_us) for _, need in needs),
+        "before": _array(need.before for _, need in needs),
+        "after": _array(need.after for _, need in needs),
     }
     cursor = await column_cursor(connection).execute(_SQL["read"], arguments)
-    return [Track(*row[1:]) async for row in cursor]
+    row = await cursor.fetchone()
+    assert row is not None  # an aggregate of everything has one
+    return _Rows(len(needs), *row)
+
+
+def _array(items: Iterable[object]) -> str:
+    """Return whole numbers, or truth values, as the server reads an array of them."""
+    return "{" + ",".join(map(str, items)) + "}"
 
 
 async def _whole_from(connection: Connection, series_ids: set[int]) -> dict[int, int]:
@@ -272,46 +309,45 @@ async def _whole_from(connection: Connection, series_ids: set[int]) -> dict[int,
 class _Difference:
     """Readings to remove (by series and time) and to write, and what that changes for others."""
 
-    fresh: list[Batch] = field(default_factory=list)
+    fresh: Batch = field(default_factory=Batch.empty)
     gone_ids: list[int] = field(default_factory=list)
     gone_us: list[int] = field(default_factory=list)
     changed: list[tuple[int, int, int]] = field(default_factory=list)
 
 
-def _difference(
-    made: Sequence[tuple[Order, Made]], stored: Sequence[Track], now_us: int
-) -> _Difference:
+def _difference(made: Sequence[tuple[Order, Made]], stored: _Rows, now_us: int) -> _Difference:
     """Return what brings *stored* to *made*; nothing of what is the same already."""
     out = _Difference()
-    for (order, one), old in zip(made, stored, strict=True):
+    fresh: list[Batch] = []
+    for (order, one), old in zip(made, stored.tracks(), strict=True):
         kept_old, kept_new = _alike(old, one.track)
         moments = old.at_us[~kept_old]
         rows = one.track.take(~kept_new)
         out.gone_ids += [order.series_id] * len(moments)
         out.gone_us += moments.tolist()
-        out.fresh.append(_batch(order.series_id, rows, now_us))
+        fresh.append(_batch(order.series_id, rows, now_us))
         touched = np.concatenate([moments, rows.at_us])
         if order.propagates and len(touched):
             out.changed.append((order.series_id, int(touched.min()), int(touched.max())))
+    # Two spans of one series may both tell of the reading between them, and tell the same.
+    out.fresh, _ = Batch.concatenate(fresh).sorted_unique()
     return out
 
 
 async def _replace(connection: Connection, difference: _Difference) -> Batch:
     if difference.gone_us:
         arguments = {
-            "series_ids": difference.gone_ids,
-            "at": [instant(us) for us in difference.gone_us],
+            "series_ids": _array(difference.gone_ids),
+            "at": _array(difference.gone_us),
             "first": instant(min(difference.gone_us)),
             "last": instant(max(difference.gone_us)),
         }
         await connection.execute(_SQL["remove"], arguments)
-    # Two spans of one series may both tell of the reading between them, and tell the same.
-    batch, _ = Batch.concatenate(difference.fresh).sorted_unique()
-    if len(batch):
-        await copy_readings(connection, batch)
+    if len(difference.fresh):
+        await copy_readings(connection, difference.fresh)
     if difference.changed:
         await _note(connection, difference.changed)
-    return batch
+    return difference.fresh
 
 
 def _alike(old: Track, new: Track) -> tuple[np.ndarray, np.ndarray]:

@@ -18,7 +18,12 @@ LAST_US = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 
 def instant(us: int) -> datetime:
     """Return *us* as an aware instant; times beyond the years 1 and 9999 become these."""
-    return _EPOCH + timedelta(microseconds=min(max(int(us), FIRST_US), LAST_US))
+    return _EPOCH + timedelta(microseconds=clamped_us(us))
+
+
+def clamped_us(us: int) -> int:
+    """Return *us*, or the nearest time that lies in the years 1 to 9999."""
+    return min(max(int(us), FIRST_US), LAST_US)
 
 
 def microseconds(at: datetime) -> int:

@@ -9,6 +9,7 @@ from api.health import (
     BusHealth,
     Condition,
     DatabaseHealth,
+    DerivationHealth,
     EdgeHealth,
     Health,
     SpoolHealth,
@@ -31,6 +32,10 @@ HEARD, GONE = BrokerHealth("main", True), BrokerHealth("main", False, "connectio
         (Health("1", UP, SPOOL, (HEARD,)), Condition.OK),
         (Health("1", UP, SPOOL, (HEARD, GONE)), Condition.DEGRADED),
         (Health("1", UP, SLOW, (HEARD,)), Condition.DEGRADED),
+        (Health("1", UP, SPOOL, derivations=DerivationHealth(5, lag_s=59)), Condition.OK),
+        (Health("1", UP, SPOOL, derivations=DerivationHealth(5, lag_s=61)), Condition.DEGRADED),
+        (Health("1", UP, SPOOL, derivations=DerivationHealth(reason="x")), Condition.DEGRADED),
+        (Health("1", UP, SPOOL, derivations=DerivationHealth(lost=("a",))), Condition.DEGRADED),
         (Health("1", UP, FULL, (HEARD,)), Condition.UNAVAILABLE),
         (Health("1", DOWN, SPOOL, (HEARD,)), Condition.UNAVAILABLE),
         (Health("1", DOWN, FULL, (GONE,)), Condition.UNAVAILABLE),
@@ -63,6 +68,7 @@ async def test_health_tells_its_parts_only_to_who_may_read(base):
             "edges": [],
             "alerts": None,
             "calibrations": None,
+            "derivations": None,
         }
 
 
@@ -81,6 +87,27 @@ async def test_an_edge_node_that_is_away_is_told_and_counted(base):
     }
     assert 'greenhouse_edge_online{address="g/gw"} 1.0' in text
     assert 'greenhouse_edge_online{address="g/gw/d"} 0.0' in text
+
+
+async def test_how_derived_series_follow_is_told_and_counted(base):
+    derived = DerivationHealth(4000, ("h1.vpd",), "", 2.5, 3, 17, 1_700_000_000_000_000, 99, 2)
+    base.health = Health("1.2.3", UP, SPOOL, derivations=derived)
+    async with base.client() as client:
+        told = (await client.get("/healthz")).json()
+        text = (await client.get("/metrics")).text
+    assert told["derivations"] == {
+        "series": 4000,
+        "lost": ["h1.vpd"],
+        "reason": "",
+        "lag_s": 2.5,
+        "waiting": 3,
+        "redo": 17,
+        "ran_us": 1_700_000_000_000_000,
+        "made": 99,
+        "failures": 2,
+    }
+    for line in ("lost 1.0", "lag_seconds 2.5", "waiting 3.0", "redo 17.0", "failures_total 2.0"):
+        assert f"greenhouse_derivations_{line}" in text
 
 
 async def test_a_bus_and_a_dead_device_on_it_are_told_and_counted(base):

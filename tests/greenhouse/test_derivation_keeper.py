@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 from psycopg.conninfo import conninfo_to_dict
 
+from api.health import DerivationHealth
 from devices.derivation import input_ids
 from devices.quality import BAD_MASK, Quality
 from devices.reading import Batch
@@ -550,14 +551,77 @@ async def test_a_database_that_goes_away_in_the_middle_leaves_nothing_missing(
     assert_alike(await base.read(ADDED), slow_increase(rows[TOTAL]))
 
 
+async def test_health_tells_what_is_derived_and_what_waits(base: Base):
+    assert base.keeper.health() == DerivationHealth()
+    await base.settle()
+    told = base.keeper.health()
+    assert (told.series, told.lost, told.made) == (len(base.registry.series) - 4, (), 0)
+    assert (told.waiting, told.redo, told.lag_s, told.ran_us) == (0, 0, 0, NOW)
+
+    hour = plain(MINUTE, 60, lambda n: 20.0 + n, start=2 * DAY)
+    await base.write(base.rows(TEMPERATURE, hour), base.rows(HUMIDITY, hour[::5]))
+    base.now_us += 7 * S
+    await base.settle()
+    told = base.keeper.health()
+    stored = [len(await base.read(code)) for code in (VPD, DEGREES, SUM)]
+    assert stored[0] == 12
+    assert told.made == sum(stored)
+    assert (told.lag_s, told.ran_us, told.failures) == (0, NOW + 7 * S, 0)
+
+    # A month of one series anew is a pass for each day of it; what comes in meanwhile is followed.
+    month = (base.now_us - 31 * DAY, base.now_us)
+    await DerivedStore(base.pool).order_redo({base.registry.series_ids[VPD]: month})
+    await base.write(base.rows(HUMIDITY, [(2 * DAY + 2 * MINUTE, 50.0, 0)]))
+    assert await base.keeper.step()
+    told = base.keeper.health()
+    assert (told.waiting, told.redo, told.lag_s) == (0, 1, 0)
+    await base.settle()
+    assert base.keeper.health().redo == 0
+
+
+async def test_what_is_new_does_not_wait_for_the_history_of_its_own_series(base: Base):
+    await base.settle()
+    month = (NOW - 31 * DAY, NOW + DAY)
+    await DerivedStore(base.pool).order_redo({base.registry.series_ids[VPD]: month})
+    fresh = NOW - START - MINUTE
+    await base.write(
+        base.rows(TEMPERATURE, [(fresh, 20.0, 0)]), base.rows(HUMIDITY, [(fresh, 60.0, 0)])
+    )
+    assert await base.keeper.step()  # there is more: the month
+    assert list(await base.read(VPD)) == [fresh]
+    await base.settle()
+    assert list(await base.read(VPD)) == [fresh]
+
+
+async def test_more_changes_than_fit_a_pass_are_told_until_they_are_followed(base: Base):
+    await base.settle()
+    store = DerivedStore(base.pool)
+    for _ in range(502):
+        await store.note_changed({base.registry.series_ids[HUMIDITY]: (NOW, NOW)})
+    assert await base.keeper.step()
+    base.now_us += 4 * S
+    told = base.keeper.health()
+    assert (told.waiting, told.redo, told.lag_s) == (2, 0, 4.0)
+    await base.settle()
+    told = base.keeper.health()
+    assert (told.waiting, told.lag_s, told.ran_us) == (0, 0, base.now_us)
+
+
 async def test_a_formula_that_fails_ends_nothing_and_is_tried_again(base: Base, eventually):
     await base.write(base.rows(TEMPERATURE, [(0, 20.0, 0)]), base.rows(HUMIDITY, [(S, 60.0, 0)]))
     whole = base.registry
     base.registry = None  # a mistake of ours, in the middle of it
     task = asyncio.create_task(base.keeper.run())
     await eventually(lambda: base.keeper.problem.startswith("AttributeError"), timeout_s=20)
+    base.now_us += 90 * S
+    told = base.keeper.health()
+    assert (told.reason, told.lag_s, told.ran_us) == (base.keeper.problem, 90.0, None)
     base.registry = whole
     await eventually(lambda: not base.keeper.problem, timeout_s=20)
+    await eventually(lambda: base.keeper.health().lag_s == 0, timeout_s=20)
+    told = base.keeper.health()
+    assert (told.reason, told.ran_us) == ("", base.now_us)
+    assert told.failures >= 1
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     await base.settle()

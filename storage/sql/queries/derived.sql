@@ -15,6 +15,11 @@ WHERE redo = %(redo)s
 ORDER BY id
 LIMIT %(limit)s;
 
+-- name: waiting
+-- How many changes nothing derived has followed yet, and how many spans are to be made anew.
+SELECT count(*) FILTER (WHERE NOT redo) AS changes, count(*) FILTER (WHERE redo) AS redo
+FROM changed_spans;
+
 -- name: note
 -- Remember what has changed.
 INSERT INTO changed_spans (series_ids, first_us, last_us)
@@ -33,60 +38,62 @@ FROM unnest(
 DELETE FROM changed_spans WHERE id = ANY(%(ids)s::bigint []);
 
 -- name: read
--- Readings of each of some series, each in a span of its own, oldest first, as arrays; before and after
--- add the nearest one on that side that has a value and is not bad.
+-- Readings of each of some series, each in a span of its own (microseconds since 1970 UTC), as arrays in
+-- no order; before and after add the nearest one on that side that has a value and is not bad.
 SELECT
-    wanted.n,
-    coalesce(found.at, '{}') AS at,
-    coalesce(found.value, '{}') AS value,
-    coalesce(found.quality, '{}') AS quality
-FROM unnest(
-    %(series_ids)s::integer [], %(start)s::timestamptz [], %(end)s::timestamptz [],
-    %(before)s::boolean [], %(after)s::boolean []
-) WITH ORDINALITY AS wanted (series_id, starting, ending, before, after, n)
-CROSS JOIN LATERAL (
+    coalesce(array_agg(wanted.n::integer), '{}') AS n,
+    coalesce(array_agg(one.observed_at), '{}') AS at,
+    coalesce(array_agg(coalesce(one.value, 'NaN')), '{}') AS value,
+    coalesce(array_agg(one.quality), '{}') AS quality
+FROM (
     SELECT
-        array_agg(one.observed_at ORDER BY one.observed_at) AS at,
-        array_agg(coalesce(one.value, 'NaN') ORDER BY one.observed_at) AS value,
-        array_agg(one.quality ORDER BY one.observed_at) AS quality
-    FROM (
-        (
-            SELECT b.observed_at, b.value, b.quality
-            FROM readings AS b
-            WHERE
-                wanted.before
-                AND b.series_id = wanted.series_id
-                AND b.observed_at < wanted.starting
-                AND b.value IS NOT NULL
-                AND b.quality & 1023 = 0
-            ORDER BY b.observed_at DESC
-            LIMIT 1
-        )
-        UNION ALL
-        (
-            SELECT r.observed_at, r.value, r.quality
-            FROM readings AS r
-            WHERE
-                r.series_id = wanted.series_id
-                AND r.observed_at >= wanted.starting
-                AND r.observed_at < wanted.ending
-        )
-        UNION ALL
-        (
-            SELECT a.observed_at, a.value, a.quality
-            FROM readings AS a
-            WHERE
-                wanted.after
-                AND a.series_id = wanted.series_id
-                AND a.observed_at >= wanted.ending
-                AND a.value IS NOT NULL
-                AND a.quality & 1023 = 0
-            ORDER BY a.observed_at
-            LIMIT 1
-        )
-    ) AS one
-) AS found
-ORDER BY wanted.n;
+        told.n,
+        told.series_id,
+        told.before,
+        told.after,
+        'epoch'::timestamptz + told.starting * interval '1 microsecond' AS starting,
+        'epoch'::timestamptz + told.ending * interval '1 microsecond' AS ending
+    FROM unnest(
+        %(series_ids)s::integer [], %(start)s::bigint [], %(end)s::bigint [],
+        %(before)s::boolean [], %(after)s::boolean []
+    ) WITH ORDINALITY AS told (series_id, starting, ending, before, after, n)
+) AS wanted
+CROSS JOIN LATERAL (
+    (
+        SELECT b.observed_at, b.value, b.quality
+        FROM readings AS b
+        WHERE
+            wanted.before
+            AND b.series_id = wanted.series_id
+            AND b.observed_at < wanted.starting
+            AND b.value IS NOT NULL
+            AND b.quality & 1023 = 0
+        ORDER BY b.observed_at DESC
+        LIMIT 1
+    )
+    UNION ALL
+    (
+        SELECT r.observed_at, r.value, r.quality
+        FROM readings AS r
+        WHERE
+            r.series_id = wanted.series_id
+            AND r.observed_at >= wanted.starting
+            AND r.observed_at < wanted.ending
+    )
+    UNION ALL
+    (
+        SELECT a.observed_at, a.value, a.quality
+        FROM readings AS a
+        WHERE
+            wanted.after
+            AND a.series_id = wanted.series_id
+            AND a.observed_at >= wanted.ending
+            AND a.value IS NOT NULL
+            AND a.quality & 1023 = 0
+        ORDER BY a.observed_at
+        LIMIT 1
+    )
+) AS one;
 
 -- name: whole_from
 -- Since when the raw readings of some series are all there, microseconds since 1970 UTC; NULL always.
@@ -99,10 +106,10 @@ WHERE id = ANY(%(series_ids)s::integer []);
 -- name: remove
 -- Derived readings that are no more, or are about to be written otherwise.
 DELETE FROM readings AS r
-USING unnest(%(series_ids)s::integer [], %(at)s::timestamptz []) AS gone (series_id, observed_at)
+USING unnest(%(series_ids)s::integer [], %(at)s::bigint []) AS gone (series_id, at_us)
 WHERE
     r.series_id = gone.series_id
-    AND r.observed_at = gone.observed_at
+    AND r.observed_at = 'epoch'::timestamptz + gone.at_us * interval '1 microsecond'
     AND r.observed_at >= %(first)s
     AND r.observed_at <= %(last)s;
 
