@@ -74,14 +74,26 @@ def _garbage_of_this_file() -> Iterator[None]:
     gc.collect()
 
 
+_LONGEST = (
+    *("test_durability", "test_durability_kills", "test_demo", "test_alerts_live"),
+    *("test_durability_backlog", "test_durability_inlets", "test_campus_logs"),
+)
+
+
+def _turn(item: pytest.Item) -> int:
+    if item.path.stem in _LONGEST:
+        return _LONGEST.index(item.path.stem)
+    return len(_LONGEST) + (item.path.parent.name != "system")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs the services by the fixtures it asks for; the slowest room goes first.
+    """Mark what needs the services by the fixtures it asks for; the longest files go first.
 
     Files are handed to the workers in this order: a long one at the end would leave a worker idle.
     """
     from tests.fix_services import SERVICE_FIXTURES
 
-    items.sort(key=lambda item: item.path.parent.name != "system")
+    items.sort(key=_turn)
 
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
