@@ -56,6 +56,19 @@ def test_the_days_on_which_clocks_change_have_23_and_25_hours():
     assert hours.tolist() == [23, 25]
 
 
+def test_what_lies_outside_of_the_calendar_counts_as_its_first_or_last_day():
+    zone = "Asia/Shanghai"
+    book = calendar(zone)
+    first, last = at(zone, 2000, 1, 1), at(zone, 2070, 1, 1)
+    moments = np.array([at(zone, 1990, 5, 5), first, last - 1, last, at(zone, 2080, 5, 5)])
+    assert [str(day_date(key)) for key in book.day(moments).tolist()] == [
+        "2000-01-01", "2000-01-01", "2069-12-31", "2070-01-01", "2070-01-01",
+    ]  # fmt: skip
+    keys = book.day(np.array([first, last - 1]))
+    assert book.day_start_us(keys + 1).tolist() == [at(zone, 2000, 1, 2), last]
+    assert book.day_start_us(np.array([-5, 99_999])).tolist() == [first, last]
+
+
 def test_a_season_begins_at_local_midnight_of_its_day():
     book = calendar("Asia/Shanghai")
     moments = np.array([at("Asia/Shanghai", 2026, 9, 30, 23, 59),

@@ -84,6 +84,77 @@ def test_a_failure_says_what_was_expected_and_what_came_and_where():
     assert nothing.text.endswith("got nothing")
 
 
+def test_a_failure_shows_when_an_episode_was_over_or_that_it_is_open():
+    (missed, extra) = run_trials(TEST.format(crop="tomato", fired="21min"), "t.yaml", RULES)
+    assert "started: 6min, fired: 20min, resolved: 37min}" in missed.text
+    assert "open" not in extra.text
+    still = TEST.format(crop="tomato", fired="20min").replace("36x30 25x10", "36x30")
+    missed, extra = run_trials(still, "t.yaml", RULES)
+    assert "started: 6min, fired: 20min, open: True}" in missed.text
+    assert "resolved" not in extra.text
+
+
+def test_what_is_expected_may_be_any_fact_of_an_episode():
+    text = TEST.format(crop="tomato", fired="20min")
+    for facts, fits in (
+        ("{rule: demo.hot}", True),
+        ("{rule: hot, peak: 36}", True),
+        ("{rule: hot, peak: 36.1}", False),
+        ("{rule: hot, open: false}", True),
+        ("{rule: hot, open: true}", False),
+        ("{rule: hot, severity: critical}", False),
+        ("{rule: hot, subject: series:d1.air_temperature}", True),
+        ("{rule: hot, subject: series:d2.air_temperature}", False),
+        ("{rule: hot, resolved: 36min}", False),
+        ("{rule: hot, started: 5min}", False),
+    ):
+        expect = f"    expect: [{facts}]\n"
+        failures = run_trials(text.split("    expect:")[0] + expect, "t.yaml", RULES)
+        assert (failures == []) is fits, facts
+
+
+def test_the_crop_of_a_house_is_not_that_of_its_base():
+    rules = read_pack(
+        """
+pack: demo
+version: 1
+rules:
+  - {id: hot, when: air_temperature > 33 degC, where: {crop: tomato}}
+""",
+        "demo.yaml",
+    ).rules
+    text = """
+tests:
+  - name: outdoor air
+    start: 2026-06-01T12:00:00+08:00
+    interval: 1min
+    place: {crop: tomato}
+    series: {air_temperature@outdoor: '35x3', air_temperature: '20x3'}
+"""
+    assert run_trials(text, "t.yaml", rules) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "key", "told"),
+    [
+        (("2026-06-01T12:00:00+08:00", "soon"), "tests[0].start", "a moment with its zone"),
+        (("2026-06-01T12:00:00+08:00", "2026-06-01T12:00:00"), "tests[0].start", "with its zone"),
+        (("air_temperature:", "air temperature:"), "tests[0].series.air temperature",
+         "device/quantity.channel@placement"),
+        (("air_temperature:", "d1/air_temperatur.top:"),
+         "tests[0].series.d1/air_temperatur.top", "air_temperature"),
+        (("tests:", "test:"), "test", "tests"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_told_with_what_was_expected(change, key, told):
+    text = TEST.format(crop="tomato", fired="20min").replace(*change)
+    with pytest.raises(DocumentError) as caught:
+        run_trials(text, "t.yaml", RULES)
+    mistake = next(m for m in caught.value.mistakes if m.key == key)
+    assert told in f"{mistake.expected} {mistake.hint}"
+    assert all(m.key.startswith(("test", "tests[0]")) for m in caught.value.mistakes)
+
+
 def test_every_mistake_of_the_file_is_told_at_once():
     text = """
 tests:
