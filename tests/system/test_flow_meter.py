@@ -117,7 +117,14 @@ async def test_the_api_tells_the_litres_of_the_hour_and_the_day_that_flowed(
             catalogue = await asyncio.to_thread(
                 service.get, "/api/v1/series/h1-derived.irrigation_depth"
             )
+            health = await asyncio.to_thread(service.get_health)
             log = service.log()
+    derived = health["derivations"]
+    assert derived["series"] == len(ADDED) + 1  # what each added, and the depth
+    assert (derived["lost"], derived["reason"], derived["failures"]) == ([], "", 0)
+    assert derived["made"] > 0
+    assert derived["lag_s"] < 30
+    assert abs(derived["ran_us"] / 1e6 - datetime.now(UTC).timestamp()) < 60
     assert hours == {"small": 147.0, "large": 150.0}
     assert catalogue["derived"]["formula"] == "irrigation_depth"
     assert catalogue["derived"]["inputs"] == {"irrigation_increase": ADDED["small"]}
