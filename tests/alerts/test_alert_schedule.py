@@ -30,6 +30,12 @@ def at(zone, *moment):
     return instant_us(datetime(*moment, tzinfo=ZoneInfo(zone)))
 
 
+def test_instants_are_microseconds_since_1970_in_utc():
+    assert at("UTC", 2026, 1, 1) == 1_767_225_600_000_000
+    assert at("Asia/Shanghai", 1970, 1, 1, 8, 0, 0, 7) == 7
+    assert day_date(0) == date(1970, 1, 1)
+
+
 @pytest.mark.parametrize("zone", ZONES)
 def test_hours_and_days_of_a_year_are_those_of_zoneinfo(zone):
     where, book = ZoneInfo(zone), calendar(zone)
