@@ -123,6 +123,26 @@ def test_a_house_is_silent_though_a_unit_outside_speaks_of_its_valve():
     }
 
 
+def test_a_series_without_a_twin_is_passed_over_and_the_others_are_not():
+    sites = [places.site(code, SiteKind.GREENHOUSE, None) for code in ("alone", "h")]
+    registry = places.registry(
+        sites,
+        [places.device("lone", "alone", places.series("lone", "air_temperature", "alone")),
+         places.device("c", "h", *(places.series("c", "air_temperature", "h", 60, channel)
+                                   for channel in "ab"))],
+    )  # fmt: skip
+    assert subjects("when: air_temperature - twins(air_temperature) > 2 K", registry) == [
+        "series:c.air_temperature.a", "series:c.air_temperature.b",
+    ]  # fmt: skip
+
+
+def test_what_a_formula_makes_is_judged_for_a_site_unless_a_series_is_asked_for():
+    rule = "when: vapour_pressure_deficit > 1 kPa, where: {placement: inside}"
+    assert subjects(rule) == ["site:h1", "site:h2"]
+    assert subjects(rule + ", per: series") == []
+    assert subjects("when: so2 > 1 ug/m3") == ["series:w.so2"]
+
+
 def test_a_measured_quantity_goes_before_a_computed_one():
     registry = places.registry(
         [places.site("h", SiteKind.GREENHOUSE, None)],
