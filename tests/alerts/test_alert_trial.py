@@ -141,8 +141,8 @@ tests:
         (("2026-06-01T12:00:00+08:00", "2026-06-01T12:00:00"), "tests[0].start", "with its zone"),
         (("air_temperature:", "air temperature:"), "tests[0].series.air temperature",
          "device/quantity.channel@placement"),
-        (("air_temperature:", "d1/air_temperatur.top:"),
-         "tests[0].series.d1/air_temperatur.top", "air_temperature"),
+        (("air_temperature:", "the-weather-station-of-the-base/air_temperatur.top:"),
+         "tests[0].series.the-weather-station-of-the-base/air_temperatur.top", "air_temperature"),
         (("tests:", "test:"), "test", "tests"),
     ],
 )  # fmt: skip
