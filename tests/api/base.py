@@ -21,10 +21,13 @@ from devices.quality import BAD_MASK
 from devices.reading import Batch
 from devices.registry import Registry
 from devices.site_file import read_site_file
-from ingest.collector import Arrival, SpoolFull
+from ingest.collector import Arrival, Inlet, SpoolFull
 from ingest.counters import Counters
+from storage.dead_letters import DeadLetterStore
 from storage.errors import DatabaseUnavailable
-from storage.history import Buckets, Points, Step
+from storage.gaps import GapStore
+from storage.history import Buckets, History, Points, Step
+from storage.pool import Pool
 
 TOKEN = "a-long-and-random-token"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -306,3 +309,22 @@ def make_base(**settings: object) -> Base:
 
 def some_gap() -> Gap:
     return Gap("mqtt:broker", NOW_US - 60_000_000, NOW_US, "session_lost", "the broker forgot us")
+
+
+def stored_services(registry: Registry, pool: Pool, inlet: Inlet | None = None) -> Services:
+    """Return services over the database behind *pool* instead of memory."""
+
+    async def health() -> Health:
+        return Health("test", DatabaseHealth(True))
+
+    return Services(
+        registry=lambda: registry,
+        history=History(pool),
+        dead_letters=DeadLetterStore(pool),
+        gaps=GapStore(pool),
+        health=health,
+        counters=Counters(),
+        tokens=Tokens([TOKEN]),
+        inlet=inlet,
+        now_us=lambda: NOW_US,
+    )

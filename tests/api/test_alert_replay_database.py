@@ -13,24 +13,18 @@ from click.testing import CliRunner
 from alerts.binding import Surroundings
 from alerts.replay import replay, summarise
 from alerts.rule import read_pack
-from api.health import DatabaseHealth, Health
 from api.instants import format_instant
 from api.replays import Question, replay_stored
-from api.services import Services
-from api.tokens import Tokens
 from devices.quality import Quality
 from devices.reading import Batch
 from devices.site_file import read_site_file
 from greenhouse.cli import main
-from ingest.counters import Counters
-from storage.dead_letters import DeadLetterStore
-from storage.gaps import GapStore
 from storage.history import History
 from storage.migrate import migrate
 from storage.pool import Pool
 from storage.readings import ReadingWriter
 from storage.registry import RegistryStore
-from tests.api.base import BEARER, NOW_US, SITE_FILE, TOKEN, make_base
+from tests.api.base import BEARER, NOW_US, SITE_FILE, make_base, stored_services
 
 DAY = 86_400_000_000
 START = NOW_US - 5 * DAY
@@ -115,7 +109,7 @@ async def test_history_and_http_and_the_command_line_say_the_same_as_the_engine(
         assert answer.first.episodes == expected
         assert answer.readings == len(batch)
 
-        services = _services(registry, pool)
+        services = stored_services(registry, pool)
         app = make_base().shared_app()
         app.state.services = services
         async with make_base().client(app=app, headers=BEARER) as client:
@@ -183,20 +177,3 @@ def _run(dsn: str, *words: object):
     return CliRunner().invoke(
         main, ["alerts", *map(str, words)], env={"GREENHOUSE_DSN": dsn}, catch_exceptions=False
     )
-
-
-def _services(registry, pool) -> Services:
-    async def health() -> Health:
-        return Health("test", DatabaseHealth(True))
-
-    services = Services(
-        registry=lambda: registry,
-        history=History(pool),
-        dead_letters=DeadLetterStore(pool),
-        gaps=GapStore(pool),
-        health=health,
-        counters=Counters(),
-        tokens=Tokens([TOKEN]),
-        now_us=lambda: NOW_US,
-    )
-    return services

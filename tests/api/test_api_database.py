@@ -10,25 +10,29 @@ import httpx
 import numpy as np
 import pytest
 
-from api.health import DatabaseHealth, Health
 from api.services import Services
-from api.tokens import Tokens
 from devices.codecs.json import JsonCodec
 from devices.dead_letter import DeadLetter
 from devices.gap import Gap
 from devices.quality import Quality
 from devices.reading import Batch
 from devices.site_file import read_site_file
-from ingest.counters import Counters
 from ingest.decoder import Decoder
 from storage.dead_letters import DeadLetterStore
 from storage.gaps import GapStore
-from storage.history import History
 from storage.migrate import migrate
 from storage.pool import Pool
 from storage.readings import ReadingWriter
 from storage.registry import RegistryStore
-from tests.api.base import BEARER, NOW_US, SITE_FILE, TOKEN, KeptInlet, Memory, make_base
+from tests.api.base import (
+    BEARER,
+    NOW_US,
+    SITE_FILE,
+    KeptInlet,
+    Memory,
+    make_base,
+    stored_services,
+)
 
 TEMPERATURE = "climate-1.air_temperature"
 DUTCH = "probe-nl.air_temperature"
@@ -95,21 +99,7 @@ async def stack(database_dsn: str) -> AsyncIterator[Stack]:
         await store.apply(read_site_file(SITE_FILE, "base.yaml").registry, {})
         registry = await store.load()
 
-        async def health() -> Health:
-            return Health("test", DatabaseHealth(True))
-
-        services = Services(
-            registry=lambda: registry,
-            history=History(pool),
-            dead_letters=DeadLetterStore(pool),
-            gaps=GapStore(pool),
-            health=health,
-            counters=Counters(),
-            tokens=Tokens([TOKEN]),
-            inlet=KeptInlet(),
-            now_us=lambda: NOW_US,
-        )
-        yield Stack(services, pool, writer)
+        yield Stack(stored_services(registry, pool, KeptInlet()), pool, writer)
 
 
 QUESTIONS = [

@@ -27,6 +27,7 @@ from storage.migrate import migrate
 from storage.pool import Pool
 from storage.registry import RegistryStore
 from storage.unclaimed import UnclaimedStore
+from tests.greenhouse.test_site_files import PROFILE
 
 AT_US = time.time_ns() // 10**9 * 1_000_000  # who was heard long ago is forgotten
 SITE = """
@@ -137,20 +138,6 @@ async def test_a_try_without_a_device_shows_the_payloads_own_keys(desk):
     assert unreadable.code == "E-JSON"
     mapped = await desk.attempt(Proposal(mapping=MAPPING), [replace(sample, payload=PAYLOAD)])
     assert [value.value for value in mapped.values] == [21.5]
-
-
-PROFILE = """
-profile: my-probe
-protocol: modbus
-maker: Somebody
-model: P1
-name: {zh: 探头, en: Probe}
-sources: [{text: the maker's leaflet, evidence: V2}]
-line: {baud: 4800, parity: none, stop_bits: 1, unit: 1}
-blocks:
-  - function: 3
-    points: [{address: 0, type: int16, scale: 0.1, unit: °C, quantity: soil_temperature}]
-"""
 
 
 async def test_a_register_profile_is_tried_on_answers(desk):

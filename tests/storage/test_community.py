@@ -49,12 +49,6 @@ async def dsn(timescale_dsn: str) -> str:
 
 
 @pytest.fixture
-async def pool(dsn: str) -> AsyncIterator[Pool]:
-    async with Pool(dsn) as made:
-        yield made
-
-
-@pytest.fixture
 async def connection(dsn: str) -> AsyncIterator[Connection]:
     made = await connect(hardened(dsn, "test", statement_timeout_s=60), autocommit=True)
     # The columnstore is filled by the tests, when they mean it.
