@@ -12,7 +12,6 @@ import pytest
 from playwright import sync_api
 from playwright.sync_api import expect
 
-from api.app import create_app
 from devices.quality import Quality
 from greenhouse.pack_folder import PackFolder
 from tests.api.alert_desk import AlertBase, MemoryDesk
@@ -29,12 +28,19 @@ def now_us() -> int:
     return time.time_ns() // 1000
 
 
+def served_now(base: Base) -> Served:
+    """Serve the application that tests share over *base*, by the real clock."""
+    app = base.shared_app()
+    app.state.services = replace(base.services(), now_us=now_us)
+    return Served(app)
+
+
 class Live:
     """The served page of a base whose clock is the real one."""
 
     def __init__(self, base: Base) -> None:
         self.base = base
-        self.served = Served(create_app(replace(base.services(), now_us=now_us)))
+        self.served = served_now(base)
 
     def put(self, value: float, code: str = TEMPERATURE, quality: int = 0, age_s: int = 0) -> None:
         self.base.memory.put(code, now_us() - age_s * S, value, quality)
@@ -315,7 +321,7 @@ def test_an_alert_appears_by_itself_and_says_who_has_taken_it(chromium, tmp_path
     base = AlertBase(**vars(make_base(open_loopback_reads=True)))
     base.folder = PackFolder(tmp_path / "packs")
     base.desk = MemoryDesk(base.registry, base.folder, now_us=now_us())
-    served = Served(create_app(replace(base.services(), now_us=now_us)))
+    served = served_now(base)
     served.start()
     pages = Pages(chromium, served.url)
     try:
