@@ -70,11 +70,6 @@ class Binding:
     label: Label
     stricter_than: tuple[str, ...] = ()
 
-    @property
-    def identity(self) -> tuple[str, str]:
-        """What stays the same over restarts while neither rule nor subject changes."""
-        return (self.rule.fingerprint, self.subject.key)
-
 
 @dataclass(frozen=True, slots=True)
 class Unbound:
@@ -125,6 +120,8 @@ class _Binder:
         self._by_site: dict[str, list[Series]] = defaultdict(list)
         self._by_quantity: dict[str, list[Series]] = defaultdict(list)
         self._above: dict[str, tuple[Site, ...]] = {}
+        self._subjects: dict[Per, dict[Subject, list[Series]]] = {}
+        self._programs: dict[tuple[str, tuple[Condition, ...]], Program] = {}
         self._timetables: dict[tuple[str, str], Timetable | None] = {}
         for series in self._series:
             self._by_site[series.site].append(series)
@@ -236,12 +233,14 @@ class _Binder:
 
     def _groups(self, rule: Rule, per: Per) -> Iterator[tuple[Subject, list[Series]]]:
         """Yield each subject of the kind *per* with all of its series."""
-        groups: dict[Subject, list[Series]] = defaultdict(list)
-        for series in self._series:
-            subject = self._subject(series, per)
-            if subject is not None:
-                groups[subject].append(series)
-        for subject, members in groups.items():
+        if per not in self._subjects:
+            groups: dict[Subject, list[Series]] = defaultdict(list)
+            for series in self._series:
+                subject = self._subject(series, per)
+                if subject is not None:
+                    groups[subject].append(series)
+            self._subjects[per] = groups
+        for subject, members in self._subjects[per].items():
             if self._is_placed(rule, subject.site):
                 yield subject, members
 
@@ -265,8 +264,10 @@ class _Binder:
     ) -> Iterator[Binding]:
         leaves = self._resolved(rule, program, subject, members)
         if leaves is None:
-            trees = [self._derived(rule, tree, subject, members) for tree in trees]
-            program = _compiled(rule, trees)
+            derived = tuple(self._derived(rule, tree, subject, members) for tree in trees)
+            if derived == tuple(trees):
+                return
+            program = self._derived_program(rule, derived)
             leaves = self._resolved(rule, program, subject, members)
         if leaves is not None:
             yield from self._finished(rule, subject, program, leaves, members)
@@ -339,6 +340,13 @@ class _Binder:
             inputs = tuple(Measure(name, "", measure.placement) for name in formula.inputs)
             tree = substituted(tree, measure, Call(measure.quantity, inputs, measure.at))
         return tree
+
+    def _derived_program(self, rule: Rule, trees: tuple[Condition, ...]) -> Program:
+        """Return the program of *trees*: the same one for all houses that compute the same."""
+        key = (rule.code, trees)
+        if key not in self._programs:
+            self._programs[key] = _compiled(rule, trees)
+        return self._programs[key]
 
     # -- the rest of a binding
 

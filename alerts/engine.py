@@ -114,6 +114,8 @@ class Engine:
             bindings, self.unbound = bind(rules, registry, self.settings.surroundings)
         self.bindings: tuple[Binding, ...] = tuple(bindings)
         self.failures: dict[str, RuleFailure] = {}
+        # Of a rule, not of each of its bindings: it is slow to make.
+        self._fingerprints = {id(rule): rule.fingerprint for rule in _rules_of(self.bindings)}
         self._lateness_us = round(self.settings.lateness_s * 1e6)
         self._grace_us = round(self.settings.grace_s * 1e6)
         self._number_series()
@@ -534,10 +536,14 @@ class Engine:
         header = Header(FORMAT, self._horizon_us, self._codes, layouts, states)
         return pack(Snapshot(header, arrays))
 
+    def _identity(self, binding: Binding) -> tuple[str, str]:
+        """Return what stays the same over restarts while neither rule nor subject changes."""
+        return (self._fingerprints[id(binding.rule)], binding.subject.key)
+
     def _state_of(self, binding: Binding, group: int, row: int, number: int) -> BindingState:
         story = self._stories.get(number)
         return BindingState(
-            *binding.identity, group, row, story.versions if story else [],
+            *self._identity(binding), group, row, story.versions if story else [],
             self._untold.get(number), self._overdue.get(number),
         )  # fmt: skip
 
@@ -552,7 +558,7 @@ class Engine:
         saved = unpack(data)
         self._horizon_us = max(self._horizon_us, saved.header.horizon_us)
         self._restore_readings(saved)
-        mine = {binding.identity: number for number, binding in enumerate(self.bindings)}
+        mine = {self._identity(binding): number for number, binding in enumerate(self.bindings)}
         withdrawn = []
         moves: dict[int, list[tuple[BindingState, int, Group, int]]] = {}
         for state in saved.header.bindings:
@@ -721,6 +727,10 @@ class Engine:
         self._stories.pop(number, None)
         if story := past._stories.get(0):
             self._stories[number] = story
+
+
+def _rules_of(bindings: Iterable[Binding]) -> Iterable[Rule]:
+    return {id(binding.rule): binding.rule for binding in bindings}.values()
 
 
 def chunks_by_time(history: Batch, rows: int = 65_536) -> Iterator[Batch]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -577,7 +578,7 @@ class Group:
                 out[f"{name}.{number}"] = array
         return out
 
-    @property
+    @cached_property
     def layout(self) -> str:
         """What two groups have in common that can hold each other's state."""
         sizes = [len(channel.slots) for channel in self.channels]

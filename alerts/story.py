@@ -71,7 +71,9 @@ class Story:
     def _open_one(self) -> Episode:
         last = self.last
         if last is None or not last.is_open:
-            raise AssertionError(f"{self.binding.identity} has no open episode")
+            raise AssertionError(
+                f"{self.binding.rule.code} of {self.binding.subject.key} has no open episode"
+            )
         return last
 
     def _opened(self, happening: Happening) -> Episode:
