@@ -294,12 +294,13 @@ def compile_levels(levels: Sequence[tuple[Condition, int]]) -> Program:
 
 def _shown(tree: Condition, node: Logical) -> tuple[Numeric | None, str, int, int]:
     """Return what an alert of this condition shows: the left side of its first comparison."""
-    while isinstance(tree, (Both, Not)) and isinstance(node, (Joined, Opposite)):
-        tree, node = (
-            (tree.parts[0], node.parts[0])
-            if isinstance(tree, Both) and isinstance(node, Joined)
-            else (tree.part, node.part)  # type: ignore[union-attr]
-        )
+    while True:
+        if isinstance(tree, Both) and isinstance(node, Joined):
+            tree, node = tree.parts[0], node.parts[0]
+        elif isinstance(tree, Not) and isinstance(node, Opposite):
+            tree, node = tree.part, node.part
+        else:
+            break
     if isinstance(node, Within) and isinstance(tree, Between):
         return node.left, _unit_of(tree.left), 0 if node.inside else 2, node.low
     if isinstance(node, Above):

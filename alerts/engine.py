@@ -211,7 +211,7 @@ class Engine:
         """
         try:
             action(group)
-        except Exception as error:
+        except Exception as error:  # whatever a rule raises: told in `failures`
             self._groups.remove(group)
             codes = list(dict.fromkeys(binding.rule.code for binding in group.bindings))
             if len(codes) == 1:

@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from alerts.book import Group
+from ingest.whole_file import write_whole
 from storage.alerts import AlertChanges, StoredAlert, StoredSilence
 
 _log = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ class Journal:
         """Replace everything by *lines*, in one step that a power cut leaves done or not begun."""
         content = b"".join(_encoded(line) for line in lines)
         self.close()
-        replace_file(self._path, content)
+        write_whole(self._path, content)
         self._handle = os.open(self._path, os.O_WRONLY | os.O_APPEND)
         self._size = self._size_anew = len(content)
 
@@ -117,21 +118,6 @@ def read_journal(path: Path) -> list[Line]:
         except (ValueError, msgspec.MsgspecError) as error:
             _log.warning("%s, line %d is passed over: %s", path, number, error)
     return lines
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write *content* to *path* durably, whole or not at all."""
-    beside = path.with_name(path.name + ".new")
-    with beside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def late_of(lines: Iterable[Line]) -> Mapping[int, int]:

@@ -184,7 +184,7 @@ class AlertKeeper:
                 await work()
                 self._problems.pop(name, None)
                 return
-            except Exception as error:
+            except Exception as error:  # whatever it is: logged, and in the health's reason
                 _log.exception("alerts: %s failed in a way it should not", name)
                 self._problems[name] = f"{name}: {type(error).__name__}: {error}"
                 await asyncio.sleep(1.0)
@@ -530,7 +530,7 @@ class AlertKeeper:
         self.ledger.since_us = self.now_us()
         try:
             built = await self._build(registry)
-        except BaseException:
+        except BaseException:  # cancelled, too: the engine in use goes on as it was
             self.ledger.since_us = before_us
             raise
         async with self.lock:

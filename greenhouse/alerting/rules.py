@@ -180,7 +180,7 @@ def build(loaded: LoadedRules, registry: Registry, settings: Settings, now_us: i
     rules = list(loaded.rules().values())
     try:
         return BuiltEngine(Engine(rules, registry, settings), loaded)
-    except Exception:
+    except Exception:  # whatever it is: each rule is tried by itself below
         failures = dict(_unbuildable(rules, registry, settings, now_us))
         if not failures:
             raise

@@ -8,7 +8,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from greenhouse.alerting.journal import replace_file
+from ingest.whole_file import write_whole
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class SavedState:
 def write_state(file: Path, state: SavedState) -> None:
     """Write *state* durably in the place of the one before; raises OSError."""
     head = _HEAD.pack(_MAGIC, state.at_us, state.horizon_us, zlib.crc32(state.engine))
-    replace_file(file, head + state.engine)
+    write_whole(file, head + state.engine)
 
 
 def read_state(file: Path) -> SavedState | None:

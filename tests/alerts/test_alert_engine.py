@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from alerts import program
-from alerts.engine import Engine, Overdue, Settings
+from alerts.engine import Engine, Overdue, Settings, chunks_by_time
 from alerts.episode import Change, Episode, Step, StepKind, episode_id
 from alerts.errors import SnapshotError
 from alerts.rule import read_pack
@@ -212,7 +212,60 @@ def test_what_is_over_before_patience_ends_is_not_told():
     assert one.advance(START + (now + 601) * SECOND) == []
 
 
+def test_what_becomes_worse_wakes_someone_and_what_becomes_milder_does_not():
+    one = engine(
+        "levels: {warning: {when: air_temperature > 30 degC},"
+        " critical: {when: air_temperature > 35 degC}}, where: {site: h2, placement: inside}"
+    )
+    told = []
+    for second, value in ((0, 31.0), (30, 36.0), (60, 31.0), (90, 36.0), (120, 20.0)):
+        told += [(n.change, n.page) for n in feed(one, [(second, value)], second)]
+    assert told == [
+        (Change.FIRED, True),
+        (Change.SEVERITY, True),
+        (Change.SEVERITY, False),
+        (Change.SEVERITY, True),
+        (Change.RESOLVED, False),
+    ]
+
+
 # -- history
+
+
+def test_history_is_judged_in_the_order_of_time_and_no_moment_is_cut_in_two():
+    moments = [5, 1, 3, 3, 2, 3, 9, 3, 4]
+    history = places.batch([(n, at, float(n), 0) for n, at in enumerate(moments)])
+    chunks = [chunk.observed_at_us.tolist() for chunk in chunks_by_time(history, rows=3)]
+    assert chunks == [[1, 2, 3, 3, 3, 3], [4, 5, 9]]
+    assert list(chunks_by_time(Batch.empty(), rows=3)) == []
+
+
+def test_a_long_store_is_left_to_history_and_comes_out_the_same(monkeypatch):
+    rule = "when: no data for 3 intervals, where: {quantity: air_temperature, site: h2}"
+    rows = steady(0, 3 * 3600 + 60, 20.0)
+
+    def away(one):
+        told = Told()
+        told.take(feed(one, rows[:10], 300))
+        told.take(one.advance(START + 3 * HOUR))
+        assert [n.change for n in told.transitions] == [Change.FIRED]
+        for start in range(10, len(rows), 30):
+            told.take(feed(one, rows[start : start + 30], 3 * 3600 + 60))
+        return told
+
+    near = engine(rule)
+    assert away(near).episodes == {}
+    monkeypatch.setattr("alerts.engine._MOST_HISTORY", 20)
+    one = engine(rule)
+    told = away(one)
+    assert one.failures == {}
+    assert [n.change for n in told.transitions] == [Change.FIRED, Change.RESOLVED]
+    (overdue,) = one.overdue()
+    assert overdue.late_us <= START + 330 * SECOND
+    history = places.batch([(SERIES, START + s * SECOND, v, 0) for s, v in rows])
+    told.take(one.revise([overdue], history, list(told.episodes.values())))
+    assert told.episodes == {}
+    assert one.episodes() == []
 
 
 def test_history_is_wanted_from_the_start_of_what_was_open_then():

@@ -60,6 +60,13 @@ async def turns(spent_s: list[float]) -> None:
         began_s = now_s
 
 
+def plain_work_s() -> float:
+    """Return the processor time of some ten milliseconds of work, on this machine now."""
+    began_s = time.thread_time()
+    sum(number % 7 for number in range(200_000))
+    return time.thread_time() - began_s
+
+
 async def test_a_thousand_series_at_once_hold_the_loop_for_no_more_than_a_moment(timescale_dsn):
     await migrate(timescale_dsn)
     site_file = read_site_file(city(), "site.yaml")
@@ -89,4 +96,5 @@ async def test_a_thousand_series_at_once_hold_the_loop_for_no_more_than_a_moment
             longest_s.append(max(spent_s))
             found = await History(pool).raw(derived_ids, at_us, at_us + 1, 1)
             assert sum(len(points) for points in found.values()) == 2 * HOUSES
-    assert min(longest_s) < 0.02, longest_s  # the best of three; it was 0.05
+    # The best of three against some plain work; in one piece it took twice as long as this allows.
+    assert min(longest_s) < 2 * min(plain_work_s() for _ in range(3)), longest_s
