@@ -69,7 +69,7 @@ def test_the_service_stops_in_order_and_leaves_nothing_unsaid(
         eventually(lambda: count(timescale_dsn) > 1_000, timeout_s=30)
         began = time.monotonic()
         assert service.stop() == 0
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 10  # then Docker would kill it
         finish_load(process)
         service.start_ready()
         rows = load.messages * load.readings
@@ -89,5 +89,5 @@ def test_two_services_cannot_share_a_spool(tmp_path, timescale_dsn, broker):
     ):
         first.start_ready()
         second.start()
-        assert second.wait() == 2
+        assert second.wait(60) == 2
         assert "another process is using it" in second.log()
