@@ -75,3 +75,14 @@ def test_of_equal_readings_the_first_to_come_stays():
     assert as_rows(twice.sorted().first_of_each()) == [(1, 5, 1.0), (2, 5, 2.0)]
     alone = readings([(1, 5, 1.0), (1, 6, 1.0), (2, 6, 1.0)])
     assert as_rows(alone.first_of_each()) == as_rows(alone)
+
+
+def test_readings_are_sorted_by_series_and_then_by_time():
+    rows = [(2, 5, 1.0), (1, 7, 1.0), (1, 6, 1.0), (3, 1, 1.0)]
+    backwards = Readings.joined([readings([row]) for row in rows])
+    assert as_rows(backwards.sorted()) == sorted(rows)
+    assert as_rows(Readings.joined([readings([row]) for row in rows[:2]]).sorted()) == [
+        (1, 7, 1.0), (2, 5, 1.0),
+    ]  # fmt: skip
+    risen = readings(rows)
+    assert risen.sorted() is risen
