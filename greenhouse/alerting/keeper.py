@@ -22,6 +22,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
@@ -53,6 +54,7 @@ _log = logging.getLogger(__name__)
 
 _S = 1_000_000
 _PIECE_ROWS = 20_000
+_MOST_OLD_ROWS = 200_000
 _AT_ONCE_ROWS = 200  # more than these are judged beside the loop
 _REVISED_AT_ONCE = 50
 # A reading received longer ago than the first, or observed longer ago than the second, came late:
@@ -375,6 +377,10 @@ class AlertKeeper:
                 async with self.lock:
                     await self._gather_old(batch.take(is_old), now_us)
                 batch = batch.take(~is_old)
+            if not self._is_warm and self._has_old_of(batch):
+                # Just started: the store of each series comes before what is measured now.
+                async with self.lock:
+                    await self._judge_old()
             for piece in _pieces(batch, _PIECE_ROWS):
                 async with self.lock:
                     await self._judge(piece)
@@ -387,8 +393,12 @@ class AlertKeeper:
         self._old.append(batch)
         self._note_old(batch, now_us)
         await self._note_late(batch, now_us)
-        if sum(len(one) for one in self._old) >= _PIECE_ROWS:
+        if sum(len(one) for one in self._old) >= _MOST_OLD_ROWS:
             await self._judge_old()
+
+    def _has_old_of(self, batch: Batch) -> bool:
+        """Tell whether old readings wait of a series in *batch*."""
+        return any(np.isin(batch.series_id, old.series_id).any() for old in self._old)
 
     async def _judge_old_together(self) -> None:
         """Judge what was measured long ago when no more of it comes, or enough was waited.
@@ -397,18 +407,26 @@ class AlertKeeper:
         """
         while True:
             await asyncio.sleep(self._pace.tick_s)
+            now_s = asyncio.get_running_loop().time()
+            is_quiet = now_s - self._old_until_s >= self._pace.quiet_s
+            if is_quiet or now_s - self._old_since_s >= self._pace.gather_s:
+                await self._judge_old_by_turns()
+
+    async def _judge_old_by_turns(self) -> None:
+        """Judge what waits of old readings; between its pieces others have their turn."""
+        async with self.lock:
+            self._old = list(_by_series(self._old))
+            count = len(self._old)
+        for _ in range(count):
             async with self.lock:
-                now_s = asyncio.get_running_loop().time()
-                is_quiet = now_s - self._old_until_s >= self._pace.quiet_s
-                if is_quiet or now_s - self._old_since_s >= self._pace.gather_s:
-                    await self._judge_old()
+                if self._old:  # a save has not judged it meanwhile
+                    await self._judge(self._old.pop(0))
 
     async def _judge_old(self) -> None:
         """Judge what waits of old readings; the lock is held."""
         old, self._old = self._old, []
-        if old:
-            for piece in _pieces(Batch.concatenate(old), _PIECE_ROWS):
-                await self._judge(piece)
+        for piece in _by_series(old):
+            await self._judge(piece)
 
     async def _judge(self, batch: Batch) -> None:
         """Judge *batch*; the lock is held."""
@@ -770,6 +788,21 @@ class AlertKeeper:
 def _pieces(batch: Batch, rows: int) -> Iterator[Batch]:
     for start in range(0, len(batch), rows):
         yield batch.take(slice(start, start + rows))
+
+
+def _by_series(batches: Sequence[Batch]) -> Iterator[Batch]:
+    """Yield *batches* in pieces that have all readings of a series, in the order they came."""
+    if not batches:
+        return
+    batch = Batch.concatenate(batches)
+    batch = batch.take(np.argsort(batch.series_id, kind="stable"))
+    firsts = np.flatnonzero(np.diff(batch.series_id)) + 1
+    start = 0
+    for begin, end in pairwise([0, *firsts.tolist(), len(batch)]):
+        if end - start > _PIECE_ROWS and begin > start:
+            yield batch.take(slice(start, begin))
+            start = begin
+    yield batch.take(slice(start, len(batch)))
 
 
 async def _until(condition: Callable[[], bool]) -> None:

@@ -32,6 +32,7 @@ from api.alerts import (
 from devices.reading import Batch
 from devices.registry import Registry
 from devices.site import SiteKind
+from greenhouse.alerting import keeper as keeper_module
 from greenhouse.alerting.desk import LiveDesk, StoredDesk
 from greenhouse.alerting.keeper import AlertKeeper
 from greenhouse.alerting.rules import RuleSource
@@ -350,6 +351,23 @@ async def test_a_store_that_comes_in_pieces_changes_once_what_was_said_of_the_si
             }
 
         await eventually(has_moved_once)
+
+
+async def test_pieces_of_old_readings_have_all_of_a_series_in_the_order_they_came(monkeypatch):
+    monkeypatch.setattr(keeper_module, "_PIECE_ROWS", 5)
+    came = [(3, 9), (1, 7), (2, 5), (1, 4), (1, 8), (1, 1), (4, 2), (1, 6), (1, 3), (2, 4)]
+    ids, at = [one for one, _ in came], [moment for _, moment in came]
+    batch = Batch.of(ids, at, at, [0.0] * 10, [0] * 10)
+    halves = [batch.take(slice(0, 4)), batch.take(slice(4, 10))]
+    pieces = [
+        list(zip(piece.series_id.tolist(), piece.observed_at_us.tolist(), strict=True))
+        for piece in keeper_module._by_series(halves)
+    ]
+    assert pieces == [
+        [(1, 7), (1, 4), (1, 8), (1, 1), (1, 6), (1, 3)],
+        [(2, 5), (2, 4), (3, 9), (4, 2)],
+    ]
+    assert list(keeper_module._by_series([])) == []
 
 
 async def test_another_registry_is_judged_by_and_what_is_gone_is_withdrawn(base, eventually):
