@@ -294,22 +294,24 @@ def compile_levels(levels: Sequence[tuple[Condition, int]]) -> Program:
 
 def _shown(tree: Condition, node: Logical) -> tuple[Numeric | None, str, int, int]:
     """Return what an alert of this condition shows: the left side of its first comparison."""
+    is_turned = False
     while True:
         if isinstance(tree, Both) and isinstance(node, Joined):
             tree, node = tree.parts[0], node.parts[0]
         elif isinstance(tree, Not) and isinstance(node, Opposite):
-            tree, node = tree.part, node.part
+            tree, node, is_turned = tree.part, node.part, not is_turned
         else:
             break
     if isinstance(node, Within) and isinstance(tree, Between):
-        return node.left, _unit_of(tree.left), 0 if node.inside else 2, node.low
+        return node.left, _unit_of(tree.left), 0 if node.inside != is_turned else 2, node.low
     if isinstance(node, Above):
         unit = _unit_of(tree.left) if isinstance(tree, Compare) else "s"
         if isinstance(tree, Flat):
             return None, "", 0, 0
-        return node.left, unit, {">": 1, ">=": 1, "<": -1, "<=": -1}.get(node.sign, 0), 0
+        sense = {">": 1, ">=": 1, "<": -1, "<=": -1}.get(node.sign, 0)
+        return node.left, unit, -sense if is_turned else sense, 0
     if isinstance(node, AtLeast) and isinstance(tree, CountOf):
-        upward = node.sign in (">", ">=")
+        upward = (node.sign in (">", ">=")) != is_turned
         column = Column(node.leaf, "highest" if upward else "lowest")
         return column, _unit_of(tree.compare.left), 1 if upward else -1, 0
     return None, "", 0, 0

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from alerts.binding import Binding, Surroundings, Unbound, bind
 from alerts.episode import Change, Episode, RuleFailure, Transition
-from alerts.group import Group, Shelf
+from alerts.group import ABSENT, Group, Shelf
 from alerts.lanes import Happening
 from alerts.program import RAISE
 from alerts.recent import Readings, RecentReadings
@@ -525,6 +525,7 @@ class Engine:
         for name in ("series", "at_us", "value", "quality"):
             arrays[f"recent.{name}"] = getattr(recent, name)
         for number, group in enumerate(self._groups):
+            arrays[f"{number}.slots"] = group.slot_series
             for name, array in group.arrays().items():
                 arrays[f"{number}.{name}"] = array
         states = [
@@ -557,7 +558,12 @@ class Engine:
         """
         saved = unpack(data)
         self._horizon_us = max(self._horizon_us, saved.header.horizon_us)
-        self._restore_readings(saved)
+        numbers = self._restore_readings(saved)
+        theirs = [
+            numbers[saved.arrays[f"{group}.slots"]].tolist()
+            for group in range(len(saved.header.layouts))
+        ]
+        ours = {id(group): group.slot_series.tolist() for group in self._groups}
         mine = {self._identity(binding): number for number, binding in enumerate(self.bindings)}
         withdrawn = []
         moves: dict[int, list[tuple[BindingState, int, Group, int]]] = {}
@@ -566,6 +572,8 @@ class Engine:
             group, row = self._home[number] if number >= 0 else (None, -1)
             if group is None or group.layout != saved.header.layouts[state.group]:
                 withdrawn += [v for v in state.versions[-1:] if v.is_open and number < 0]
+                continue
+            if theirs[state.group][state.row] != ours[id(group)][row]:
                 continue
             del mine[state.fingerprint, state.subject]
             moves.setdefault(state.group, []).append((state, number, group, row))
@@ -577,9 +585,12 @@ class Engine:
             Transition(Change.WITHDRAWN, e, self._horizon_us, self._horizon_us) for e in withdrawn
         ]
 
-    def _restore_readings(self, saved: Snapshot) -> None:
-        numbers = np.array([self._dense.get(code, -1) for code in saved.header.series], np.int32)
-        kept = numbers >= 0
+    def _restore_readings(self, saved: Snapshot) -> npt.NDArray[np.int32]:
+        """Return the number here of each series there, -2 for strange ones, `ABSENT` at the end."""
+        numbers = np.array(
+            [self._dense.get(code, -2) for code in saved.header.series] + [ABSENT], np.int32
+        )
+        kept = np.flatnonzero(numbers >= 0)
         self._newest_us[numbers[kept]] = saved.arrays["newest_us"][kept]
         recent = Readings(
             *(saved.arrays[f"recent.{name}"] for name in ("series", "at_us", "value", "quality"))
@@ -587,6 +598,7 @@ class Engine:
         if len(recent):
             recent = replace(recent, series=numbers[recent.series])
             self._recent.add(recent.take(recent.series >= 0).sorted())
+        return numbers
 
     def _restore_group(
         self,

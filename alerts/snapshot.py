@@ -19,7 +19,7 @@ import numpy.typing as npt
 from alerts.episode import Episode
 from alerts.errors import SnapshotError
 
-FORMAT = 1
+FORMAT = 2
 
 
 class BindingState(msgspec.Struct, frozen=True):

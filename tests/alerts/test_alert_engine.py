@@ -13,6 +13,7 @@ from alerts.errors import SnapshotError
 from alerts.rule import read_pack
 from devices.quality import Quality
 from devices.reading import Batch
+from devices.site import SiteKind
 from tests.alerts import places
 from tests.alerts.places import DAY, HOUR, MINUTE, SECOND
 from tests.alerts.told import Told
@@ -456,6 +457,39 @@ def test_an_alert_that_waits_to_be_told_waits_on_over_a_restart():
     assert [(n.change, n.page) for n in other.advance(START + 20_600 * SECOND)] == [
         (Change.STANDS, True)
     ]
+
+
+def test_a_meter_that_takes_another_s_place_does_not_go_on_from_its_reading():
+    rules = pack_of(
+        ["when: irrigation_volume increase over 10min > 500 L and valve_state >= 0"]
+    ).rules
+
+    def house(meter):
+        return places.registry(
+            [places.site("h", SiteKind.GREENHOUSE, None)],
+            [
+                places.device(
+                    meter,
+                    "h",
+                    places.series(meter, "irrigation_volume", "h", 60),
+                    places.series(meter, "valve_state", "h", 60),
+                )
+            ],
+        )
+
+    def read(one, minute, volume):
+        at_us = START + minute * MINUTE
+        return one.feed(places.batch([(1, at_us, volume, 0), (2, at_us, 1.0, 0)]), at_us)
+
+    old = Engine(rules, house("m1"))
+    for minute in range(10):
+        assert read(old, minute, 100.0 + minute) == []
+    same, new = Engine(rules, house("m1")), Engine(rules, house("m2"))
+    assert same.restore(old.snapshot()) == new.restore(old.snapshot()) == []
+    assert same.overdue() == []
+    assert len(read(same, 10, 50_010.0)) == 1
+    assert [one.subject for one in new.overdue()] == ["site:h"]
+    assert read(new, 10, 50_010.0) == []
 
 
 def test_what_is_overdue_is_overdue_still_after_a_restart():

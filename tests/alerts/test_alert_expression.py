@@ -106,6 +106,10 @@ SHOWN = [
     ("at least 2 of co2 > 900 ppm", Column(0, "highest"), "ppm", 1, 0),  # of those that count
     ("all of co2 < 300 ppm", Column(0, "lowest"), "ppm", -1, 0),
     ("any of air_temperature >= 30 degC", Column(0, "highest"), "°C", 1, 0),
+    ("not (air_temperature > 30 degC)", Column(0), "°C", -1, 0),  # turned round
+    ("not (not (air_temperature > 30 degC))", Column(0), "°C", 1, 0),
+    ("not (air_temperature inside 15..20 degC)", Column(0), "°C", 2, 0),
+    ("not (any of co2 > 900 ppm)", Column(0, "lowest"), "ppm", -1, 0),
     ("no data for 3 intervals", None, "", 0, 0),
     ("co2 flat for 5min", None, "", 0, 0),
     ("co2 flat for 10min within 3 ppm", None, "", 0, 0),
