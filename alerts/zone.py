@@ -37,7 +37,7 @@ class ZoneCalendar:
         self._day_starts = np.array(starts, np.int64)
         # Hours are counted on the zone's own minutes past the hour (30 in India), which stay the
         # same over a change of daylight saving time.
-        self._minutes_us = (self._day_starts[0] % HOUR_US + HOUR_US) % HOUR_US
+        self._minutes_us = self._day_starts[0] % HOUR_US
 
     def _midnight_us(self, day: date) -> int:
         return instant_us(datetime(day.year, day.month, day.day, tzinfo=self._zone))
@@ -102,11 +102,6 @@ def instant_us(moment: datetime) -> int:
     """Return an aware datetime as microseconds since 1970 UTC, exactly."""
     since = moment.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
-
-
-def day_number(day: date) -> int:
-    """Return *day* as days since 1970-01-01, the key of `ZoneCalendar.day`."""
-    return (day - _EPOCH).days
 
 
 def day_date(key: int) -> date:
