@@ -13,6 +13,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,8 @@ from devices.registry import Registry
 from devices.series import Device, Series, Transport
 from devices.site import Medium, Placement, Site, SiteKind
 from devices.units import Conversion
+
+Result = TypeVar("Result")
 
 SECOND = 1_000_000
 START = 1_767_225_600 * SECOND
@@ -196,6 +199,13 @@ def best(action: Callable[[], int], times: int = 3) -> tuple[float, int]:
     return min(took), result
 
 
+def once(action: Callable[[], Result]) -> tuple[float, Result]:
+    """Return how long *action* took, and its result."""
+    begin = time.perf_counter()
+    result = action()
+    return time.perf_counter() - begin, result
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
@@ -217,6 +227,10 @@ def main() -> None:
     out["batch_mean_ms"] = statistics.mean(took)
     out["evaluations_per_batch"] = args.rows * args.rules
     out["bytes_per_binding"] = engine.bytes_per_binding()
+    out["snapshot_s"], saved = once(engine.snapshot)
+    out["snapshot_mb"] = len(saved) / 1e6
+    fresh = Engine(packs, registry, Settings())
+    out["restore_s"], _ = once(lambda: fresh.restore(saved))
     late = timed(Engine(packs, registry, Settings()),
                  shuffled(batches(args.series, args.rows, args.batches // 2)), warm=10)  # fmt: skip
     out["batch_with_late_ms"] = statistics.median(late)
