@@ -36,7 +36,8 @@ class Load:
 
     *rate* is messages a second, 0 for as fast as possible.  The first moment is *start_ms*
     (milliseconds since 1970 UTC), each further message of a device *step_ms* later; with *live* the
-    moment is the time of sending instead.  *window* bounds the messages in flight.
+    moment is the time of sending instead, and later than the device's before.  *window* bounds the
+    messages in flight.
     """
 
     host: str
@@ -200,9 +201,14 @@ def _messages(load: Load) -> Iterator[_Message]:
     names = QUANTITIES[: load.readings]
     form = '{{"t":{},"v":{{' + ",".join(f'"{name}":{{:.2f}}' for name in names) + "}}}}"
     start_ms = load.start_ms or time.time_ns() // 1_000_000 - 3_600_000
+    last_ms = [0] * load.devices
     for number in range(load.messages):
         turn, device = divmod(number, load.devices)
-        at_ms = time.time_ns() // 1_000_000 if load.live else start_ms + turn * load.step_ms
+        if load.live:
+            # After a stall many are sent at once, and each keeps a moment of its own.
+            at_ms = last_ms[device] = max(time.time_ns() // 1_000_000, last_ms[device] + 1)
+        else:
+            at_ms = start_ms + turn * load.step_ms
         offset = (at_ms // 10 % 1000) / 100
         values = [_BASE_VALUE[name] + offset for name in names]
         yield _Message(topics[device], at_ms, number, form.format(at_ms, *values).encode())

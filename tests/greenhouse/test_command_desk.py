@@ -36,7 +36,7 @@ version: 1
 sites: [{{code: house, kind: greenhouse}}]
 broker: {{host: 127.0.0.1}}
 buses:
-  - {{code: north, transport: tcp, addresses: ["127.0.0.1:{port}"], timeout: 200ms,
+  - {{code: north, transport: tcp, addresses: ["127.0.0.1:{port}"], timeout: {timeout},
      writes: {writes}}}
 devices:
   - {{code: mixer, site: house, transport: modbus, bus: north, unit: 7,
@@ -88,7 +88,9 @@ def _bus(site_file: SiteFile) -> Bus:
 
 
 @contextlib.asynccontextmanager
-async def house(writes: bool = True, turnaround_s: float = 0.0) -> AsyncIterator[House]:
+async def house(
+    writes: bool = True, turnaround_s: float = 0.0, timeout: str = "5s"
+) -> AsyncIterator[House]:
     mixer = slave_of(shipped_profile("generic-fertigation-unit"), _truth, 7)
     mixer.memory.set(3, 100, 180)
     valves = slave_of(shipped_profile("generic-relay-8"), _truth, 8)
@@ -100,7 +102,7 @@ async def house(writes: bool = True, turnaround_s: float = 0.0) -> AsyncIterator
         )
     line, ledger = ModbusBus([mixer, valves], "tcp", turnaround_s), Ledger()
     async with line.listening() as port:
-        text = SITE.format(port=port, writes=str(writes).lower())
+        text = SITE.format(port=port, writes=str(writes).lower(), timeout=timeout)
         site_file = read_site_file(text, "site.yaml")
         async with running(_bus(site_file)) as bus:
 
@@ -189,7 +191,7 @@ async def test_an_end_that_cannot_be_kept_is_told_to_the_log_whole(caplog, error
 
 
 async def test_a_device_that_does_not_answer_is_not_written_to():
-    async with house() as base:
+    async with house(timeout="200ms") as base:
         base.mixer.faults.add(FaultKind.SILENCE, 20)
         record = await base.desk.write(order("ec_set_point", 2.0))
     assert record.outcome is Outcome.FAILED
