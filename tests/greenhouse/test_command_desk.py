@@ -89,7 +89,7 @@ def _bus(site_file: SiteFile) -> Bus:
 
 @contextlib.asynccontextmanager
 async def house(
-    writes: bool = True, turnaround_s: float = 0.0, timeout: str = "5s"
+    writes: bool = True, turnaround_s: float = 0.0, patience: str = "5s"
 ) -> AsyncIterator[House]:
     mixer = slave_of(shipped_profile("generic-fertigation-unit"), _truth, 7)
     mixer.memory.set(3, 100, 180)
@@ -102,7 +102,7 @@ async def house(
         )
     line, ledger = ModbusBus([mixer, valves], "tcp", turnaround_s), Ledger()
     async with line.listening() as port:
-        text = SITE.format(port=port, writes=str(writes).lower(), timeout=timeout)
+        text = SITE.format(port=port, writes=str(writes).lower(), timeout=patience)
         site_file = read_site_file(text, "site.yaml")
         async with running(_bus(site_file)) as bus:
 
@@ -191,7 +191,7 @@ async def test_an_end_that_cannot_be_kept_is_told_to_the_log_whole(caplog, error
 
 
 async def test_a_device_that_does_not_answer_is_not_written_to():
-    async with house(timeout="200ms") as base:
+    async with house(patience="200ms") as base:
         base.mixer.faults.add(FaultKind.SILENCE, 20)
         record = await base.desk.write(order("ec_set_point", 2.0))
     assert record.outcome is Outcome.FAILED
