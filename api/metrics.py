@@ -93,9 +93,8 @@ class _Together:
 
 
 def _gauges(health: Health) -> Iterator[Metric]:
-    up = GaugeMetricFamily("greenhouse_database_up", "Whether the database answers")
-    up.add_metric([], float(health.database.reachable))
-    yield up
+    reachable = health.database.reachable
+    yield _gauge("greenhouse_database_up", "Whether the database answers", reachable)
     if health.spool is not None:
         spool = health.spool
         for name, text, value in (
@@ -107,9 +106,7 @@ def _gauges(health: Health) -> Iterator[Metric]:
             ("size_bytes", "Size of the spool on its disk", float(spool.size_bytes)),
             ("accepting", "Whether the spool takes more", float(spool.accepting)),
         ):
-            gauge = GaugeMetricFamily(f"greenhouse_spool_{name}", text)
-            gauge.add_metric([], value)
-            yield gauge
+            yield _gauge(f"greenhouse_spool_{name}", text, value)
     brokers = GaugeMetricFamily(
         "greenhouse_broker_connected", "Whether a broker is connected", labels=["broker"]
     )
@@ -140,9 +137,7 @@ def _alert_metrics(alerts: AlertHealth) -> Iterator[Metric]:
         ("unsaved", "Rows of alerts that wait for the database", alerts.unsaved),
         ("lag_seconds", "From the receipt of the newest reading to its judgement", alerts.lag_s),
     ):
-        gauge = GaugeMetricFamily(f"greenhouse_alerts_{name}", text)
-        gauge.add_metric([], float(value))
-        yield gauge
+        yield _gauge(f"greenhouse_alerts_{name}", text, value)
     standing = GaugeMetricFamily("greenhouse_alerts_open", "Open alerts", labels=["severity"])
     for severity, number in alerts.open.items():
         standing.add_metric([severity], number)
@@ -151,9 +146,7 @@ def _alert_metrics(alerts: AlertHealth) -> Iterator[Metric]:
         ("revisions", "Subjects whose history was judged again", alerts.revised),
         ("dropped", "Rows of alerts that never came to the database", alerts.dropped),
     ):
-        counter = CounterMetricFamily(f"greenhouse_alerts_{name}", text)
-        counter.add_metric([], value)
-        yield counter
+        yield _counter(f"greenhouse_alerts_{name}", text, value)
     for name, text, label, numbers in (
         ("transitions", "Lines of alerts' histories", "kind", alerts.transitions),
         ("notices", "Notices", "told", alerts.notices),
@@ -172,16 +165,20 @@ def _derivation_metrics(derived: DerivationHealth) -> Iterator[Metric]:
         ("waiting", "Changes of inputs that are not followed yet", derived.waiting),
         ("redo", "Spans of derived series that are to be made anew", derived.redo),
     ):
-        gauge = GaugeMetricFamily(f"greenhouse_derivations_{name}", text)
-        gauge.add_metric([], float(value))
-        yield gauge
+        yield _gauge(f"greenhouse_derivations_{name}", text, value)
     for name, text, value in (
         ("readings", "Derived readings that were new or other", derived.made),
         ("failures", "Passes over the changes that failed", derived.failures),
     ):
-        counter = CounterMetricFamily(f"greenhouse_derivations_{name}", text)
-        counter.add_metric([], value)
-        yield counter
+        yield _counter(f"greenhouse_derivations_{name}", text, value)
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, text, value=float(value))
+
+
+def _counter(name: str, text: str, value: float) -> Metric:
+    return CounterMetricFamily(name, text, value=value)
 
 
 def _bus_metrics(health: Health) -> Iterator[Metric]:

@@ -70,8 +70,7 @@ class DerivationKeeper:
                 busy = await self.step()
             except StorageError as error:
                 problem = str(error)
-            except Exception as error:
-                # Whatever it is: what cannot be derived must not end what is measured.
+            except Exception as error:  # whatever it is: it must not end what is measured
                 kind = type(error).__name__
                 problem = f"{kind}: {error}"
                 if not self.problem.startswith(kind):

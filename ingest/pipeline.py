@@ -475,9 +475,9 @@ class Pipeline:
                     self._note_well()
                     return outcome
                 kind, reason = outcome.kind, outcome.reason
-            except Exception as error:
-                # A sink that breaks its word, whatever it raises, must not end the pipeline; it is
-                # counted and told like one that is away, under a name of its own.
+            except Exception as error:  # whatever a sink raises that breaks its word
+                # It must not end the pipeline, and is counted and told like a sink that is away,
+                # under a name of its own.
                 kind, reason = "broken", f"{type(error).__name__}: {error}"
                 if not self._problem.startswith(kind):
                     _log.exception("the sink failed in a way it should not")

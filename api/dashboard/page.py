@@ -161,9 +161,8 @@ async def overview(services: ServicesIn, request: Request) -> HTMLResponse:
         try:
             values = await _values(services, pages, request, language)
             answer = HTMLResponse(pages.render("live.html", request, **values))
-        except Exception:
-            # As in api.shell, whatever it was is logged and counted as a 500.  But somebody is
-            # looking: the number of the log line helps them, a JSON document does not.
+        except Exception:  # whatever it was: logged and counted as a 500, as in api.shell
+            # But somebody is looking: the number of the log line helps them, JSON does not.
             number = request_id_of(request)
             log.exception("request %s failed: the page", number)
             text = words["error_text"].replace("{id}", number)

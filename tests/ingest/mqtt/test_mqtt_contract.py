@@ -147,8 +147,15 @@ async def test_silence_is_found_within_the_keepalive(connect, broker, proxy, eve
     link = proxy(server.host, server.port)
     async with play(connect, link, keepalive_s=1.0, connect_timeout_s=0.5) as scene:
         await eventually(lambda: scene.subscribed)
-        link.blackhole()
-        await eventually(lambda: not scene.collector.status.connected, timeout_s=5)
+        took_s = []
+        while len(took_s) < 3 and min(took_s, default=9.0) >= 1.5:  # the machine may stall
+            link.heal()
+            await eventually(lambda: scene.collector.status.connected)
+            link.blackhole()
+            began = time.monotonic()
+            await eventually(lambda: not scene.collector.status.connected)
+            took_s.append(time.monotonic() - began)
+        assert min(took_s) < 1.5, took_s
         assert "silence of 1 s" in scene.collector.status.problem
         await publish(server, numbered(0, 50))
         link.heal()
